@@ -1,0 +1,117 @@
+"""`build_encoder`: from a BertConfig to a functional keras.Model."""
+
+from __future__ import annotations
+
+import keras
+
+from keras_bert import layers
+from keras_bert.config import BertConfig
+from keras_bert.model import BertModel
+
+
+def build_encoder(
+    config: BertConfig,
+    *,
+    output_hidden_states: bool = False,
+    output_attentions: bool = False,
+    dtype: str | keras.DTypePolicy | None = None,
+    name: str = "bert",
+) -> keras.Model:
+    """Builds the BERT encoder with randomly initialised weights.
+
+    Args:
+      config: the architecture.
+      output_hidden_states: adds "hidden_states", a list of `num_hidden_layers + 1` tensors `(B, S, D)`: the embeddings,
+        then the output of every block.
+      output_attentions: adds "attentions", a list of `num_hidden_layers` tensors `(B, N, S, S)`: the attention
+        probabilities of every block, before dropout.
+      dtype: a dtype policy, such as "mixed_bfloat16"; the global policy when None.
+      name: the model's name.
+
+    Returns:
+      A functional model from {"input_ids", "token_type_ids", "attention_mask"}, int32 `(B, S)` with S at most
+      `max_position_embeddings`, to {"sequence_output": `(B, S, D)`, "pooled_output": `(B, D)`} and what was asked for.
+      `attention_mask` is 1 for a token and 0 for padding.
+    """
+    if not isinstance(config, BertConfig):
+        raise TypeError(f"Expected a BertConfig, as from BertConfig.from_preset('base'). Received: {config!r}")
+    inputs = {
+        key: keras.Input(shape=(None,), dtype="int32", name=key)
+        for key in ("input_ids", "token_type_ids", "attention_mask")
+    }
+    x, _ = layers.Embeddings(
+        vocab_size=config.vocab_size,
+        hidden_size=config.hidden_size,
+        max_position_embeddings=config.max_position_embeddings,
+        type_vocab_size=config.type_vocab_size,
+        dropout=config.hidden_dropout_prob,
+        layer_norm_eps=config.layer_norm_eps,
+        initializer_range=config.initializer_range,
+        position_embedding_type=config.position_embedding_type,
+        dtype=dtype,
+        name="embeddings",
+    )(inputs["input_ids"], inputs["token_type_ids"])
+    bias = layers.AttentionBias(dtype=dtype, name="attention_bias")(inputs["attention_mask"])
+
+    hidden_states, attentions = [x], []
+    for index in range(config.num_hidden_layers):
+        x, probabilities = layers.EncoderBlock(
+            hidden_size=config.hidden_size,
+            num_heads=config.num_attention_heads,
+            intermediate_size=config.intermediate_size,
+            hidden_act=config.hidden_act,
+            dropout=config.hidden_dropout_prob,
+            attention_dropout=config.attention_probs_dropout_prob,
+            layer_norm_eps=config.layer_norm_eps,
+            initializer_range=config.initializer_range,
+            dtype=dtype,
+            name=f"block_{index}",
+        )(x, bias)
+        hidden_states.append(x)
+        attentions.append(probabilities)
+
+    pooled = keras.layers.Dense(
+        config.hidden_size,
+        activation="tanh",
+        kernel_initializer=layers.truncated_normal(config.initializer_range),
+        dtype=dtype,
+        name="pooler",
+    )(layers.FirstToken(dtype=dtype, name="first_token")(x))
+
+    outputs = {"sequence_output": x, "pooled_output": pooled}
+    if output_hidden_states:
+        outputs["hidden_states"] = hidden_states
+    if output_attentions:
+        outputs["attentions"] = attentions
+    return BertModel(inputs, outputs, name=name)
+
+
+def config_of(model: keras.Model) -> BertConfig:
+    """Reads the BertConfig back from the layers of an encoder or of a model built on one."""
+    embeddings = model.get_layer("embeddings")
+    blocks = [layer for layer in model.layers if isinstance(layer, layers.EncoderBlock)]
+    return BertConfig(
+        vocab_size=embeddings.vocab_size,
+        hidden_size=embeddings.hidden_size,
+        num_hidden_layers=len(blocks),
+        num_attention_heads=blocks[0].num_heads,
+        intermediate_size=blocks[0].intermediate_size,
+        hidden_act=blocks[0].hidden_act,
+        hidden_dropout_prob=embeddings.dropout_rate,
+        attention_probs_dropout_prob=blocks[0].attention_dropout,
+        max_position_embeddings=embeddings.max_position_embeddings,
+        type_vocab_size=embeddings.type_vocab_size,
+        initializer_range=embeddings.initializer_range,
+        layer_norm_eps=embeddings.layer_norm_eps,
+        position_embedding_type=embeddings.position_embedding_type,
+    )
+
+
+def encoder_of(model: keras.Model, name: str = "bert") -> keras.Model:
+    """The encoder inside a model built on one; the weights are shared, not copied."""
+    blocks = [layer for layer in model.layers if isinstance(layer, layers.EncoderBlock)]
+    if not blocks:
+        raise ValueError(f"Expected a model built on build_encoder. Received: {model.name!r}, which has no EncoderBlock")
+    inputs = {key: model.input[key] for key in ("input_ids", "token_type_ids", "attention_mask")}
+    outputs = {"sequence_output": blocks[-1].output[0], "pooled_output": model.get_layer("pooler").output}
+    return BertModel(inputs, outputs, name=name)

@@ -1,0 +1,412 @@
+"""The layers of BERT (Devlin et al. 2019; Vaswani et al. 2017), in `keras.ops` alone, so that they run on every backend.
+
+Shape legend: B batch, S sequence, D hidden, N heads, H head size (D = N * H), F feed-forward, V vocabulary,
+M masked positions, C classes.
+
+Dense products run on 2-D tensors, (B * S, D): on a 3-D input the gradient of the kernel becomes a batched product and
+a sum, and LiteRT and oneDNN fuse bias and activation into a 2-D product only.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import ops
+
+# Added to the attention score of a padding position, as in google-research/bert modeling.py (attention_layer). Large
+# enough that exp() of it is 0 in float32, and within the range of float16; the minimum of float32 is neither.
+ATTENTION_MASK_BIAS = -10000.0
+
+
+def truncated_normal(stddev: float) -> keras.initializers.Initializer:
+    """BERT's initializer: a normal of `stddev` cut at two standard deviations (modeling.py, create_initializer)."""
+    return keras.initializers.TruncatedNormal(stddev=stddev)
+
+
+def activation(name: str):
+    """The function that `hidden_act` names: "gelu" is the exact one (erf), "gelu_new" its tanh approximation."""
+    return {
+        "gelu": keras.activations.gelu,
+        "gelu_new": gelu_tanh,
+        "relu": keras.activations.relu,
+        "silu": keras.activations.silu,
+    }[name]
+
+
+@keras.saving.register_keras_serializable("keras_bert")
+def gelu_tanh(x):
+    """GELU by its tanh approximation (Hendrycks and Gimpel 2016, section 2)."""
+    return ops.gelu(x, approximate=True)
+
+
+def sinusoidal_table(length: int, width: int) -> np.ndarray:
+    """Fixed position embeddings, `(length, width)` (Vaswani et al. 2017, section 3.5): sines, then cosines."""
+    rates = 1.0 / 10000.0 ** (2 * (np.arange(width) // 2) / width)
+    angles = np.arange(length)[:, None] * rates[None, :]
+    table = np.where(np.arange(width) % 2 == 0, np.sin(angles), np.cos(angles))
+    return table.astype("float32")
+
+
+@ops.custom_gradient
+def _layer_norm(x, gamma, beta, epsilon):
+    """LayerNorm over the last axis of `(R, D)`, with the gradient in closed form: a third of the passes over memory.
+
+    Ba et al. 2016, section 3. With n = (x - mean) / std and g = dy * gamma, dx = (g - mean(g) - n * mean(g * n)) / std.
+    """
+    mean = ops.mean(x, axis=-1, keepdims=True)
+    centered = x - mean
+    inverse_std = ops.rsqrt(ops.mean(ops.square(centered), axis=-1, keepdims=True) + epsilon)
+    normalized = centered * inverse_std
+
+    def gradient(*args, upstream=None):
+        dy = args[0] if upstream is None else upstream
+        g = dy * gamma
+        n_times = ops.mean(g * normalized, axis=-1, keepdims=True)
+        dx = (g - ops.mean(g, axis=-1, keepdims=True) - normalized * n_times) * inverse_std
+        return dx, ops.sum(dy * normalized, axis=0), ops.sum(dy, axis=0), ops.zeros_like(epsilon)
+
+    return normalized * gamma + beta, gradient
+
+
+@keras.saving.register_keras_serializable("keras_bert")
+class LayerNormalization(keras.layers.LayerNormalization):
+    """`keras.layers.LayerNormalization` over the last axis, in float32, with a gradient that is cheap to compute."""
+
+    def call(self, inputs):
+        x = ops.reshape(ops.cast(inputs, "float32"), (-1, inputs.shape[-1]))  # (B * S, D)
+        y = _layer_norm(x, ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32"), ops.cast(self.epsilon, "float32"))
+        return ops.cast(ops.reshape(y, ops.shape(inputs)), self.compute_dtype)
+
+
+@keras.saving.register_keras_serializable("keras_bert")
+class Embeddings(keras.layers.Layer):
+    """Sum of word, position and token-type embeddings, normalised, with dropout.
+
+    Call arguments:
+      input_ids, token_type_ids: `(B, S)` integers. S may be at most `max_position_embeddings`.
+
+    Returns: `(embeddings, word_table)`, `(B, S, D)` and `(V, D)`; MaskedLMHead multiplies with the latter.
+    """
+
+    def __init__(
+        self,
+        vocab_size,
+        hidden_size,
+        max_position_embeddings,
+        type_vocab_size,
+        dropout=0.0,
+        layer_norm_eps=1e-12,
+        initializer_range=0.02,
+        position_embedding_type="absolute",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.max_position_embeddings = max_position_embeddings
+        self.type_vocab_size = type_vocab_size
+        self.dropout_rate = dropout
+        self.layer_norm_eps = layer_norm_eps
+        self.initializer_range = initializer_range
+        self.position_embedding_type = position_embedding_type
+        self.layer_norm = LayerNormalization(epsilon=layer_norm_eps, dtype=self.dtype_policy, name="layer_norm")
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+
+    def build(self, input_ids_shape, token_type_ids_shape=None):
+        initializer = truncated_normal(self.initializer_range)
+        width = self.hidden_size
+        self.word_table = self.add_weight(
+            shape=(self.vocab_size, width), initializer=initializer, name="word_embeddings"
+        )
+        if self.position_embedding_type == "sinusoidal":
+            self.position_table = sinusoidal_table(self.max_position_embeddings, width)
+        else:
+            self.position_table = self.add_weight(
+                shape=(self.max_position_embeddings, width), initializer=initializer, name="position_embeddings"
+            )
+        self.token_type_table = self.add_weight(
+            shape=(self.type_vocab_size, width), initializer=initializer, name="token_type_embeddings"
+        )
+        self.layer_norm.build((None, None, width))
+        self.built = True
+
+    def call(self, input_ids, token_type_ids, training=None):
+        length = ops.shape(input_ids)[1]
+        words = ops.take(self.word_table, input_ids, axis=0)  # (B, S, D)
+        # A product with one-hot rows: its gradient is a product too, where a gather's would scatter B * S rows into two.
+        types = ops.matmul(
+            ops.one_hot(token_type_ids, self.type_vocab_size, dtype=self.compute_dtype),
+            ops.cast(self.token_type_table, self.compute_dtype),
+        )  # (B, S, D)
+        positions = ops.cast(self.position_table, self.compute_dtype)[:length]  # (S, D)
+        x = ops.cast(words, self.compute_dtype) + types + ops.expand_dims(positions, 0)
+        return self.dropout(self.layer_norm(x), training=training), ops.cast(self.word_table, self.compute_dtype)
+
+    def compute_output_shape(self, input_ids_shape, token_type_ids_shape=None):
+        return (*input_ids_shape, self.hidden_size), (self.vocab_size, self.hidden_size)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "max_position_embeddings": self.max_position_embeddings,
+            "type_vocab_size": self.type_vocab_size,
+            "dropout": self.dropout_rate,
+            "layer_norm_eps": self.layer_norm_eps,
+            "initializer_range": self.initializer_range,
+            "position_embedding_type": self.position_embedding_type,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_bert")
+class AttentionBias(keras.layers.Layer):
+    """Turns an attention mask, `(B, S)` with 1 for a real token, into `(B, 1, 1, S)` to add to attention scores."""
+
+    def call(self, attention_mask):
+        bias = (1.0 - ops.cast(attention_mask, self.compute_dtype)) * ATTENTION_MASK_BIAS
+        return ops.expand_dims(ops.expand_dims(bias, 1), 1)  # (B, 1, 1, S)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], 1, 1, input_shape[1])
+
+
+@keras.saving.register_keras_serializable("keras_bert")
+class SelfAttention(keras.layers.Layer):
+    """Multi-head self-attention with one product for query, key and value, and the output projection.
+
+    Call arguments:
+      x: `(B, S, D)`.
+      attention_bias: `(B, 1, 1, S)` or `(B, 1, S, S)`, added to the scores.
+
+    Returns: `(output, probabilities)`, `(B, S, D)` and `(B, N, S, S)`, the latter before dropout.
+    """
+
+    def __init__(self, hidden_size, num_heads, dropout=0.0, initializer_range=0.02, **kwargs):
+        super().__init__(**kwargs)
+        if hidden_size % num_heads:
+            raise ValueError(
+                f"num_heads must divide hidden_size. Received: hidden_size={hidden_size}, num_heads={num_heads}"
+            )
+        self.hidden_size = hidden_size
+        self.num_heads = num_heads
+        self.dropout_rate = dropout
+        self.initializer_range = initializer_range
+        init = truncated_normal(initializer_range)
+        self.qkv = keras.layers.Dense(3 * hidden_size, kernel_initializer=init, dtype=self.dtype_policy, name="qkv")
+        self.output_dense = keras.layers.Dense(
+            hidden_size, kernel_initializer=init, dtype=self.dtype_policy, name="output"
+        )
+        self.softmax = keras.layers.Softmax(dtype="float32", name="softmax")
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+
+    def build(self, x_shape, attention_bias_shape=None):
+        self.qkv.build((None, self.hidden_size))
+        self.output_dense.build((None, self.hidden_size))
+        self.built = True
+
+    def call(self, x, attention_bias, training=None):
+        length, heads, size = ops.shape(x)[1], self.num_heads, self.hidden_size // self.num_heads
+        qkv = self.qkv(ops.reshape(x, (-1, self.hidden_size)))  # (B * S, 3 * D)
+        query, key, value = (
+            ops.transpose(ops.reshape(part, (-1, length, heads, size)), (0, 2, 1, 3))  # (B, N, S, H)
+            for part in ops.split(qkv, 3, axis=-1)
+        )
+        query = query * (size**-0.5)
+        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) + attention_bias  # (B, N, S, S)
+        probabilities = ops.cast(self.softmax(scores), self.compute_dtype)
+        context = ops.matmul(self.dropout(probabilities, training=training), value)  # (B, N, S, H)
+        context = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, self.hidden_size))  # (B * S, D)
+        return ops.reshape(self.output_dense(context), ops.shape(x)), probabilities
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "hidden_size": self.hidden_size,
+            "num_heads": self.num_heads,
+            "dropout": self.dropout_rate,
+            "initializer_range": self.initializer_range,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_bert")
+class FeedForward(keras.layers.Layer):
+    """Two dense products with an activation between: `(B, S, D)` -> `(B, S, D)`."""
+
+    def __init__(self, hidden_size, intermediate_size, hidden_act="gelu", initializer_range=0.02, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden_size = hidden_size
+        self.intermediate_size = intermediate_size
+        self.hidden_act = hidden_act
+        self.initializer_range = initializer_range
+        init = truncated_normal(initializer_range)
+        self.intermediate = keras.layers.Dense(
+            intermediate_size,
+            activation=activation(hidden_act),
+            kernel_initializer=init,
+            dtype=self.dtype_policy,
+            name="intermediate",
+        )
+        self.output_dense = keras.layers.Dense(
+            hidden_size, kernel_initializer=init, dtype=self.dtype_policy, name="output"
+        )
+
+    def build(self, input_shape):
+        self.intermediate.build((None, self.hidden_size))
+        self.output_dense.build((None, self.intermediate_size))
+        self.built = True
+
+    def call(self, x):
+        hidden = self.intermediate(ops.reshape(x, (-1, self.hidden_size)))  # (B * S, F)
+        return ops.reshape(self.output_dense(hidden), ops.shape(x))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "hidden_act": self.hidden_act,
+            "initializer_range": self.initializer_range,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_bert")
+class EncoderBlock(keras.layers.Layer):
+    """Self-attention and feed-forward, each with dropout, a residual sum and LayerNorm after it (post-norm).
+
+    Call arguments:
+      x: `(B, S, D)`.
+      attention_bias: `(B, 1, 1, S)` or `(B, 1, S, S)`, added to the scores.
+
+    Returns: `(output, probabilities)`, `(B, S, D)` and `(B, N, S, S)`.
+    """
+
+    def __init__(
+        self,
+        hidden_size,
+        num_heads,
+        intermediate_size,
+        hidden_act="gelu",
+        dropout=0.0,
+        attention_dropout=0.0,
+        layer_norm_eps=1e-12,
+        initializer_range=0.02,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.hidden_size = hidden_size
+        self.num_heads = num_heads
+        self.intermediate_size = intermediate_size
+        self.hidden_act = hidden_act
+        self.dropout_rate = dropout
+        self.attention_dropout = attention_dropout
+        self.layer_norm_eps = layer_norm_eps
+        self.initializer_range = initializer_range
+        policy = self.dtype_policy
+        self.attention = SelfAttention(
+            hidden_size, num_heads, attention_dropout, initializer_range, dtype=policy, name="attention"
+        )
+        self.attention_dropout_layer = keras.layers.Dropout(dropout, dtype=policy, name="attention_dropout")
+        self.attention_norm = LayerNormalization(epsilon=layer_norm_eps, dtype=policy, name="attention_norm")
+        self.feed_forward = FeedForward(
+            hidden_size, intermediate_size, hidden_act, initializer_range, dtype=policy, name="feed_forward"
+        )
+        self.feed_forward_dropout = keras.layers.Dropout(dropout, dtype=policy, name="feed_forward_dropout")
+        self.feed_forward_norm = LayerNormalization(
+            epsilon=layer_norm_eps, dtype=policy, name="feed_forward_norm"
+        )
+
+    def build(self, x_shape, attention_bias_shape=None):
+        shape = (None, None, self.hidden_size)
+        for layer in (self.attention, self.attention_norm, self.feed_forward, self.feed_forward_norm):
+            layer.build(shape)
+        self.built = True
+
+    def call(self, x, attention_bias, training=None):
+        attended, probabilities = self.attention(x, attention_bias, training=training)
+        x = self.attention_norm(x + self.attention_dropout_layer(attended, training=training))
+        transformed = self.feed_forward_dropout(self.feed_forward(x), training=training)
+        return self.feed_forward_norm(x + transformed), probabilities
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "hidden_size": self.hidden_size,
+            "num_heads": self.num_heads,
+            "intermediate_size": self.intermediate_size,
+            "hidden_act": self.hidden_act,
+            "dropout": self.dropout_rate,
+            "attention_dropout": self.attention_dropout,
+            "layer_norm_eps": self.layer_norm_eps,
+            "initializer_range": self.initializer_range,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_bert")
+class FirstToken(keras.layers.Layer):
+    """The hidden state of the first token, [CLS]: `(B, S, D)` -> `(B, D)`."""
+
+    def call(self, x):
+        return x[:, 0, :]
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[2])
+
+
+@keras.saving.register_keras_serializable("keras_bert")
+class MaskedLMHead(keras.layers.Layer):
+    """Logits over the vocabulary at the masked positions only, tied to the word embeddings (modeling.py, get_masked_lm_output).
+
+    Call arguments:
+      x: `(B, S, D)`.
+      word_table: `(V, D)`, the word embeddings.
+      positions: `(B, M)` integers in [0, S).
+
+    Returns: `(B, M, V)`.
+    """
+
+    def __init__(self, vocab_size, hidden_size, hidden_act="gelu", layer_norm_eps=1e-12, initializer_range=0.02, **kwargs):
+        super().__init__(**kwargs)
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.hidden_act = hidden_act
+        self.layer_norm_eps = layer_norm_eps
+        self.initializer_range = initializer_range
+        self.transform = keras.layers.Dense(
+            hidden_size,
+            activation=activation(hidden_act),
+            kernel_initializer=truncated_normal(initializer_range),
+            dtype=self.dtype_policy,
+            name="transform",
+        )
+        self.layer_norm = LayerNormalization(epsilon=layer_norm_eps, dtype=self.dtype_policy, name="layer_norm")
+
+    def build(self, x_shape, word_table_shape=None, positions_shape=None):
+        self.transform.build((None, self.hidden_size))
+        self.layer_norm.build((None, self.hidden_size))
+        self.bias = self.add_weight(shape=(self.vocab_size,), initializer="zeros", name="bias")
+        self.built = True
+
+    def call(self, x, word_table, positions):
+        batch, length = ops.shape(x)[0], ops.shape(x)[1]
+        rows = ops.expand_dims(ops.arange(batch, dtype=positions.dtype) * length, 1) + positions  # (B, M)
+        masked = ops.take(ops.reshape(x, (-1, self.hidden_size)), ops.reshape(rows, (-1,)), axis=0)  # (B * M, D)
+        hidden = self.layer_norm(self.transform(masked))
+        logits = ops.matmul(hidden, ops.transpose(word_table)) + ops.cast(self.bias, self.compute_dtype)
+        return ops.reshape(logits, (batch, -1, self.vocab_size))
+
+    def compute_output_shape(self, x_shape, word_table_shape=None, positions_shape=None):
+        return (x_shape[0], positions_shape[1], self.vocab_size)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "hidden_act": self.hidden_act,
+            "layer_norm_eps": self.layer_norm_eps,
+            "initializer_range": self.initializer_range,
+        }

@@ -1,0 +1,1 @@
+"""Corpora, tf.data pipelines, optimizers, pretraining, fine-tuning, evaluation and reports."""
