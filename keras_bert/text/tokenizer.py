@@ -1,0 +1,233 @@
+"""BERT's tokenizer as a Keras layer: strings to ids inside the TensorFlow graph.
+
+Two TensorFlow Text kernels do the work, in TensorFlow, TensorFlow Serving and LiteRT alike: one normalizes (see
+normalizer.py for its rules), one finds the words and cuts them into pieces. The ids are those of Hugging Face's
+`tokenizers`, save for what normalizer.py lists, and save that the special pieces are not recognised in the text: a user
+who types "[SEP]" gets the pieces of "[", "sep" and "]", and cannot forge the end of a segment.
+"""
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from keras_bert.text import normalizer
+from keras_bert.text.vocabulary import check_vocabulary, load_vocabulary
+
+# A longer word is [UNK] (`max_input_chars_per_word` of `tokenizers` and of Hugging Face's WordpieceTokenizer; Google's
+# script says 200). The kernel counts bytes, of which a character has four at most.
+MAX_CHARACTERS_PER_WORD = 100
+MAX_BYTES_PER_WORD = 4 * MAX_CHARACTERS_PER_WORD
+
+
+def _tensorflow_text():
+    try:
+        import tensorflow_text
+    except ImportError as error:
+        raise ImportError(
+            "Processing text needs the package tensorflow-text: pip install tensorflow-text, in the version of the "
+            "installed tensorflow. It has no wheel for Windows or Linux on Arm: there, work in WSL or a container on "
+            "x86-64, or give the model ids instead of strings."
+        ) from error
+    return tensorflow_text
+
+
+@keras.saving.register_keras_serializable("keras_bert")
+class Tokenizer(keras.layers.Layer):
+    """Turns strings into ids of WordPiece pieces.
+
+    Args:
+        vocabulary: list of pieces in the order of their ids; or use `Tokenizer.from_vocab_file`.
+        lowercase: lower case, as in the uncased models.
+        strip_accents: drop accents; None: as `lowercase` says.
+        split_chinese: make each CJK ideograph a word.
+
+    Call arguments:
+        strings: string tensor (B,), list of strings, or one string, which is a batch of one. Invalid UTF-8 bytes are
+            dropped, as are NUL bytes.
+
+    Returns: `tf.RaggedTensor` (B, (pieces)), int32; no special pieces are added.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        lowercase: bool = True,
+        strip_accents: bool | None = None,
+        split_chinese: bool = True,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_vocabulary(vocabulary)
+        # Past Keras' and TensorFlow's attribute tracking, which would wrap each of the many thousand pieces.
+        object.__setattr__(self, "_vocabulary", tuple(vocabulary))
+        object.__setattr__(self, "_ids", {piece: i for i, piece in enumerate(vocabulary)})
+        self.lowercase = lowercase
+        self.strip_accents = strip_accents
+        self.split_chinese = split_chinese
+        # Strings are not to be cast to the layer's float type, and Python lists of them may come in.
+        self._convert_input_args = False
+        self._allow_non_tensor_positional_args = True
+        self.supports_jit = False
+        self.built = True
+
+    @classmethod
+    def from_vocab_file(cls, path: str | os.PathLike, lowercase: bool = True, **kwargs) -> "Tokenizer":
+        """Makes a tokenizer from a BERT vocab.txt; the file is not needed afterwards."""
+        return cls(load_vocabulary(path), lowercase=lowercase, **kwargs)
+
+    @property
+    def vocabulary(self) -> list[str]:
+        return list(self._vocabulary)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._vocabulary)
+
+    @property
+    def pad_id(self) -> int:
+        return self._ids["[PAD]"]
+
+    @property
+    def unk_id(self) -> int:
+        return self._ids["[UNK]"]
+
+    @property
+    def cls_id(self) -> int:
+        return self._ids["[CLS]"]
+
+    @property
+    def sep_id(self) -> int:
+        return self._ids["[SEP]"]
+
+    @property
+    def mask_id(self) -> int:
+        return self._ids["[MASK]"]
+
+    @property
+    def special_ids(self) -> list[int]:
+        """Ids of [PAD], [UNK], [CLS], [SEP] and [MASK], in this order."""
+        return [self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of pieces and rules: two tokenizers with the same hash give the same ids."""
+        rules = [self.lowercase, self._strips_accents, self.split_chinese]
+        return hashlib.sha256(json.dumps([self._vocabulary, *map(bool, rules)]).encode()).hexdigest()
+
+    @property
+    def _strips_accents(self):
+        return self.lowercase if self.strip_accents is None else self.strip_accents
+
+    @functools.cached_property
+    def _kernel_splits_words(self):
+        """Whether the fast way is exact: see `word_boundaries` in normalizer.py."""
+        odd = normalizer.split_by_kernel_only() | {normalizer.UNKNOWN_CHARACTER}
+        return self.split_chinese and odd.isdisjoint("".join(self._vocabulary))
+
+    @functools.cached_property
+    def _models(self):
+        """The constants of the graph: both kernels' models, and a table of the pieces.
+
+        Made outside of any graph that is being traced, so that each graph captures these tensors and none owns them.
+        """
+        import tensorflow as tf
+        from tensorflow_text.core.pybinds import pywrap_fast_wordpiece_tokenizer_model_builder as wordpiece
+
+        in_kernel = self._kernel_splits_words
+        normalizer_model = normalizer.build_normalizer_model(
+            bool(self.lowercase),
+            bool(self._strips_accents),
+            bool(self.split_chinese),
+            "kernel" if in_kernel else "spaces",
+        )
+        wordpiece_model = wordpiece.build_fast_wordpiece_model(
+            list(self._vocabulary), MAX_BYTES_PER_WORD, "##", "[UNK]", not in_kernel, False
+        )
+        starts_word = [not piece.startswith("##") for piece in self._vocabulary]
+        characters = [len(piece.removeprefix("##")) for piece in self._vocabulary]
+        with tf.init_scope(), tf.device("CPU:0"):
+            return (
+                tf.constant(np.frombuffer(normalizer_model, np.uint8)),
+                tf.constant(np.frombuffer(wordpiece_model, np.uint8)),
+                tf.constant(starts_word),
+                tf.constant(characters, tf.int32),
+            )
+
+    def tokenize(self, strings):
+        """Returns the ids of the strings' pieces, `tf.RaggedTensor` (B, (pieces)), int32."""
+        tf_text = _tensorflow_text()
+        import tensorflow as tf
+
+        normalizer_model, wordpiece_model, _, _ = self._models
+        strings = tf.convert_to_tensor(strings, tf.string)
+        if strings.shape.rank == 0:
+            strings = tf.expand_dims(strings, 0)
+        if strings.shape.rank != 1:
+            raise ValueError(f"Expected one string or a batch of strings, shape (B,). Received: shape={strings.shape}")
+        words = tf_text.FastBertNormalizer(model_buffer=normalizer_model).normalize(strings)
+        wordpiece = tf_text.FastWordpieceTokenizer(model_buffer=wordpiece_model, token_out_type=tf.int32)
+        if self._kernel_splits_words:
+            pieces = wordpiece.tokenize(words)
+            ids, row_splits = pieces.values, pieces.row_splits
+        else:
+            words = tf_text.WhitespaceTokenizer().tokenize(words)
+            pieces = wordpiece.tokenize(words.values)
+            ids, row_splits = pieces.values, tf.gather(pieces.row_splits, words.row_splits)
+        ids, row_splits = self._without_long_words(ids, row_splits)
+        return tf.RaggedTensor.from_row_splits(ids, row_splits, validate=False)
+
+    def _without_long_words(self, ids, row_splits):
+        """Makes [UNK] of words of more than 100 characters; the kernel itself does from 401 bytes on."""
+        import tensorflow as tf
+
+        _, _, starts_word, characters = self._models
+        starts = tf.gather(starts_word, ids)
+        word = tf.cumsum(tf.cast(starts, tf.int32)) - 1
+        too_long = tf.math.segment_sum(tf.gather(characters, ids), word) > MAX_CHARACTERS_PER_WORD
+        too_long = tf.gather(too_long, word)
+        keep = starts | ~too_long
+        ids = tf.boolean_mask(tf.where(too_long, self.unk_id, ids), keep)
+        kept = tf.concat([[0], tf.cumsum(tf.cast(keep, row_splits.dtype))], axis=0)
+        return ids, tf.gather(kept, row_splits)
+
+    def call(self, strings):
+        return self.tokenize(strings)
+
+    def compute_output_spec(self, strings):
+        shape = tuple(strings.shape) or (1,)
+        return keras.KerasTensor((*shape, None), dtype="int32", ragged=True)
+
+    def detokenize(self, ids):
+        """Returns strings (B,) from ids (B, S), dense or ragged, or one string from ids (S,).
+
+        [PAD], [CLS] and [SEP] are left out; what normalization dropped does not come back.
+        """
+        import tensorflow as tf
+
+        ids = ids if isinstance(ids, tf.RaggedTensor) else tf.ragged.constant(ids) if isinstance(ids, list) else ids
+        if not isinstance(ids, tf.RaggedTensor):
+            ids = tf.convert_to_tensor(ids)
+            if ids.shape.rank == 1:
+                return self.detokenize(tf.expand_dims(ids, 0))[0]
+            ids = tf.RaggedTensor.from_tensor(ids)
+        dropped = tf.constant([self.pad_id, self.cls_id, self.sep_id], ids.dtype)
+        keep = tf.reduce_all(tf.expand_dims(ids.values, -1) != dropped, axis=-1)
+        ids = tf.ragged.boolean_mask(ids, ids.with_values(keep))
+        with tf.init_scope():
+            pieces = tf.constant(self._vocabulary)
+        words = tf.strings.reduce_join(tf.gather(pieces, ids), axis=-1, separator=" ")
+        return tf.strings.regex_replace(words, " ##", "")
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "vocabulary": self.vocabulary,
+            "lowercase": self.lowercase,
+            "strip_accents": self.strip_accents,
+            "split_chinese": self.split_chinese,
+        }
