@@ -19,9 +19,8 @@ from keras_bert.text import normalizer
 from keras_bert.text.vocabulary import check_vocabulary, load_vocabulary
 
 # A longer word is [UNK] (`max_input_chars_per_word` of `tokenizers` and of Hugging Face's WordpieceTokenizer; Google's
-# script says 200). The kernel counts bytes, of which a character has four at most.
+# script says 200). The kernel counts bytes, of which a character has one to four.
 MAX_CHARACTERS_PER_WORD = 100
-MAX_BYTES_PER_WORD = 4 * MAX_CHARACTERS_PER_WORD
 
 
 def _tensorflow_text():
@@ -131,32 +130,44 @@ class Tokenizer(keras.layers.Layer):
 
     @functools.cached_property
     def _models(self):
-        """The constants of the graph: both kernels' models, and a table of the pieces.
+        """The constants of the graph: both kernels' models, and two tables of the pieces.
 
         Made outside of any graph that is being traced, so that each graph captures these tensors and none owns them.
         """
         import tensorflow as tf
-        from tensorflow_text.core.pybinds import pywrap_fast_wordpiece_tokenizer_model_builder as wordpiece
 
-        in_kernel = self._kernel_splits_words
+        word_boundaries = "kernel" if self._kernel_splits_words else "spaces"
         normalizer_model = normalizer.build_normalizer_model(
-            bool(self.lowercase),
-            bool(self._strips_accents),
-            bool(self.split_chinese),
-            "kernel" if in_kernel else "spaces",
-        )
-        wordpiece_model = wordpiece.build_fast_wordpiece_model(
-            list(self._vocabulary), MAX_BYTES_PER_WORD, "##", "[UNK]", not in_kernel, False
+            bool(self.lowercase), bool(self._strips_accents), bool(self.split_chinese), word_boundaries
         )
         starts_word = [not piece.startswith("##") for piece in self._vocabulary]
         characters = [len(piece.removeprefix("##")) for piece in self._vocabulary]
         with tf.init_scope(), tf.device("CPU:0"):
             return (
                 tf.constant(np.frombuffer(normalizer_model, np.uint8)),
-                tf.constant(np.frombuffer(wordpiece_model, np.uint8)),
+                tf.constant(self._wordpiece_model(MAX_CHARACTERS_PER_WORD)),
                 tf.constant(starts_word),
                 tf.constant(characters, tf.int32),
             )
+
+    def _wordpiece_model(self, max_bytes_per_word):
+        """Returns the wordpiece kernel's model as a vector of bytes."""
+        from tensorflow_text.core.pybinds import pywrap_fast_wordpiece_tokenizer_model_builder as builder
+
+        model = builder.build_fast_wordpiece_model(
+            list(self._vocabulary), max_bytes_per_word, "##", "[UNK]", not self._kernel_splits_words, False
+        )
+        return np.frombuffer(model, np.uint8)
+
+    @functools.cached_property
+    def _patch(self):
+        """Where and what the kernel's model is when words may have 400 bytes: (start, bytes).
+
+        A few bytes: a second model would add megabytes to every graph.
+        """
+        small, large = (self._wordpiece_model(factor * MAX_CHARACTERS_PER_WORD) for factor in (1, 4))
+        changed = np.flatnonzero(small != large)
+        return int(changed[0]), large[changed[0] : changed[-1] + 1]
 
     def tokenize(self, strings):
         """Returns the ids of the strings' pieces, `tf.RaggedTensor` (B, (pieces)), int32."""
@@ -169,20 +180,37 @@ class Tokenizer(keras.layers.Layer):
             strings = tf.expand_dims(strings, 0)
         if strings.shape.rank != 1:
             raise ValueError(f"Expected one string or a batch of strings, shape (B,). Received: shape={strings.shape}")
-        words = tf_text.FastBertNormalizer(model_buffer=normalizer_model).normalize(strings)
-        wordpiece = tf_text.FastWordpieceTokenizer(model_buffer=wordpiece_model, token_out_type=tf.int32)
-        if self._kernel_splits_words:
-            pieces = wordpiece.tokenize(words)
-            ids, row_splits = pieces.values, pieces.row_splits
-        else:
-            words = tf_text.WhitespaceTokenizer().tokenize(words)
-            pieces = wordpiece.tokenize(words.values)
-            ids, row_splits = pieces.values, tf.gather(pieces.row_splits, words.row_splits)
-        ids, row_splits = self._without_long_words(ids, row_splits)
+        text = tf_text.FastBertNormalizer(model_buffer=normalizer_model).normalize(strings)
+        ids, row_splits, longest = self._cut(text, wordpiece_model)
+
+        def cut_again():
+            start, patch = self._patch
+            model = tf.concat([wordpiece_model[:start], patch, wordpiece_model[start + len(patch) :]], axis=0)
+            ids, row_splits, _ = self._cut(text, model)
+            return self._without_long_words(ids, row_splits)
+
+        # Words of up to 100 bytes are right. A longer one is [UNK] so far, which is wrong if it has 100 characters or
+        # less; nothing else is longer than 100 bytes (save a piece that long, which does no harm here).
+        ids, row_splits = tf.cond(longest > MAX_CHARACTERS_PER_WORD, cut_again, lambda: (ids, row_splits))
         return tf.RaggedTensor.from_row_splits(ids, row_splits, validate=False)
 
+    def _cut(self, text, wordpiece_model):
+        """Returns ids (T,), row splits (B + 1,) and the length in bytes of the longest piece or unknown word."""
+        import tensorflow as tf
+        import tensorflow_text as tf_text
+
+        kernel = tf_text.FastWordpieceTokenizer(model_buffer=wordpiece_model, token_out_type=tf.int32)
+        if self._kernel_splits_words:
+            ids, starts, ends = kernel.tokenize_with_offsets(text)
+            row_splits = ids.row_splits
+        else:
+            words = tf_text.WhitespaceTokenizer().tokenize(text)
+            ids, starts, ends = kernel.tokenize_with_offsets(words.values)
+            row_splits = tf.gather(ids.row_splits, words.row_splits)
+        return ids.values, row_splits, tf.reduce_max(ends.values - starts.values)
+
     def _without_long_words(self, ids, row_splits):
-        """Makes [UNK] of words of more than 100 characters; the kernel itself does from 401 bytes on."""
+        """Makes [UNK] of each word of more than 100 characters."""
         import tensorflow as tf
 
         _, _, starts_word, characters = self._models
