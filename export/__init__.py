@@ -1,0 +1,6 @@
+"""From a trained model to artifacts that run without it: SavedModel, LiteRT, and the proof that they agree."""
+
+from keras_bert.export.litert import save_litert
+from keras_bert.export.saved_model import save_saved_model
+
+__all__ = ["save_litert", "save_saved_model"]
