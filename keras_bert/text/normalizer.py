@@ -183,10 +183,16 @@ def build_double_array(values: np.ndarray, invalid_value: int = 0) -> np.ndarray
     A unit names its children by `base ^ label`; the value of a node is its child with label 0. Nodes with equal
     children share them, so that ranges of equal treatment take next to no space.
     """
-    units = [0] * 256  # unit 0 is the root, the others are free for values
-    free_slots = list(range(255, 0, -1))
+    units = [0] * 64  # unit 0 is the root, the others are free for values
+    free_slots = []  # for the values of nodes that have no children
     free_blocks = []  # of 64 units, aligned: room for all continuation bytes
     bases = {}
+
+    def free(slots):
+        # Multiples of 64 are bases of nodes with children; a node without must not have their base.
+        free_slots.extend(slot for slot in sorted(slots, reverse=True) if slot % 64)
+
+    free(range(64))
 
     def place(children, value):
         """Returns the base of a node; children: {label: (base, has_value)}."""
@@ -195,7 +201,7 @@ def build_double_array(values: np.ndarray, invalid_value: int = 0) -> np.ndarray
             return bases[key]
         if not children:
             if not free_slots:
-                free_slots.extend(range(len(units) + 63, len(units) - 1, -1))
+                free(range(len(units), len(units) + 64))
                 units.extend([0] * 64)
             base = free_slots.pop()
         elif not value and min(children) >= 0x80 and max(children) <= 0xBF:
@@ -204,7 +210,7 @@ def build_double_array(values: np.ndarray, invalid_value: int = 0) -> np.ndarray
                 units.extend([0] * 64)
             block = free_blocks.pop()
             base = block ^ 0x80
-            free_slots.extend({block + low for low in range(64)} - {base ^ label for label in children})
+            free({block + low for low in range(64)} - {base ^ label for label in children})
         else:
             units.extend([0] * (-len(units) % 256))
             base = len(units)
@@ -213,7 +219,7 @@ def build_double_array(values: np.ndarray, invalid_value: int = 0) -> np.ndarray
             for block in range(base, base + 256, 64):
                 slots = set(range(block, block + 64))
                 if slots & used:
-                    free_slots.extend(slots - used)
+                    free(slots - used)
                 else:
                     free_blocks.append(block)
         if value:

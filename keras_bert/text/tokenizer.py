@@ -154,8 +154,11 @@ class Tokenizer(keras.layers.Layer):
         """Returns the wordpiece kernel's model as a vector of bytes."""
         from tensorflow_text.core.pybinds import pywrap_fast_wordpiece_tokenizer_model_builder as builder
 
+        # No word holds a space or a control character. The kernel would find such a piece across words, and its builder
+        # uses a control character itself; so the piece makes room for one that is never found.
+        pieces = [f"\x12{i}" if min(piece, default="a") <= " " else piece for i, piece in enumerate(self._vocabulary)]
         model = builder.build_fast_wordpiece_model(
-            list(self._vocabulary), max_bytes_per_word, "##", "[UNK]", not self._kernel_splits_words, False
+            pieces, max_bytes_per_word, "##", "[UNK]", not self._kernel_splits_words, False
         )
         return np.frombuffer(model, np.uint8)
 

@@ -137,7 +137,9 @@ def learn_vocabulary(
         characters = sorted(c for c in characters if splitter.pre_tokenize_str(c))
         if not characters:
             raise ValueError("Expected texts to learn a vocabulary from. Received no text, or white space only.")
-        inside_words = [f"##{c}" for c in characters if len(splitter.pre_tokenize_str(f"a{c}a")) == 1]
+        inside_words = [
+            f"##{c}" for c in characters if len(splitter.pre_tokenize_str(normalizer.normalize_str(f"a{c}a"))) == 1
+        ]
         alphabet = [*SPECIAL_PIECES, *characters, *inside_words]
         if size < len(alphabet):
             raise ValueError(
