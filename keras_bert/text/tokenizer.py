@@ -168,8 +168,8 @@ class Tokenizer(keras.layers.Layer):
 
         A few bytes: a second model would add megabytes to every graph.
         """
-        small, large = (self._wordpiece_model(factor * MAX_CHARACTERS_PER_WORD) for factor in (1, 4))
-        changed = np.flatnonzero(small != large)
+        large = self._wordpiece_model(4 * MAX_CHARACTERS_PER_WORD)
+        changed = np.flatnonzero(self._models[1].numpy() != large)
         return int(changed[0]), large[changed[0] : changed[-1] + 1]
 
     def tokenize(self, strings):
