@@ -2,5 +2,6 @@
 
 from keras_bert.export.litert import save_litert
 from keras_bert.export.saved_model import save_saved_model
+from keras_bert.export.verify import format_table, verify_artifacts
 
-__all__ = ["save_litert", "save_saved_model"]
+__all__ = ["format_table", "save_litert", "save_saved_model", "verify_artifacts"]

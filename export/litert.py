@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow.lite.python.convert import ConverterError
 
 from keras_bert import config_of
-from keras_bert.export.artifacts import replacing
+from keras_bert.atomic import atomic_file
 from keras_bert.export.saved_model import (
     IDS,
     check_classifier,
@@ -69,12 +69,10 @@ def save_litert(
         return classifier_outputs(model, dict(zip(IDS, (input_ids, token_type_ids, attention_mask), strict=True)))
 
     specs = ids_specs(None, None) if max_length is None else ids_specs(1, max_length)
-    with replacing(path) as new:
+    with atomic_file(path) as new, tempfile.TemporaryDirectory(prefix=f".{new.name}", dir=new.parent) as folder:
         # Through a SavedModel: the converter drops the variables of a Keras 3 model that it is given directly.
-        write_signatures(f"{new}.saved_model", {"serving_default": traced(from_ids, specs)})
-        content = _convert(f"{new}.saved_model", quantize)
-        with open(new, "wb") as file:
-            file.write(content)
+        write_signatures(folder, {"serving_default": traced(from_ids, specs)})
+        new.write_bytes(_convert(folder, quantize))
 
 
 def _convert(saved_model: str, quantize: str) -> bytes:

@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from keras_bert import config_of
-from keras_bert.export.artifacts import replacing
+from keras_bert.atomic import atomic_folder
 from keras_bert.text import Preprocessor
 
 IDS = ("input_ids", "token_type_ids", "attention_mask")
@@ -74,12 +74,11 @@ def save_saved_model(
     }
     for signature in signatures.values():
         _check_ops(signature)
-    with replacing(path) as new:
-        write_signatures(new, signatures)
+    with atomic_folder(path) as new:
+        write_signatures(str(new), signatures)
         if labels is not None:
-            os.makedirs(os.path.join(new, os.path.dirname(LABELS_FILE)))
-            with open(os.path.join(new, LABELS_FILE), "w", encoding="utf-8", newline="\n") as file:
-                file.writelines(f"{label}\n" for label in labels)
+            (new / LABELS_FILE).parent.mkdir()
+            (new / LABELS_FILE).write_bytes("".join(f"{label}\n" for label in labels).encode())
 
 
 def classifier_outputs(model: keras.Model, ids: dict) -> dict:
@@ -94,8 +93,20 @@ def ids_specs(batch: int | None, length: int | None) -> list[tf.TensorSpec]:
 
 
 def traced(function: Callable, specs: list[tf.TensorSpec]):
-    """The concrete function of `function` for inputs of these shapes."""
-    return tf.function(function, autograph=False, input_signature=specs).get_concrete_function()
+    """The concrete function of `function` for inputs of these shapes, without custom gradients.
+
+    Keras' LayerNormalization has one. A SavedModel would carry it as a function for each use, or warn at every load
+    that it does not; nobody trains through these functions.
+    """
+
+    def inference_only(*inputs):
+        outputs = function(*inputs)
+        for op in tf.compat.v1.get_default_graph().get_operations():
+            if "_gradient_op_type" in op.node_def.attr:
+                op._clear_attr("_gradient_op_type")
+        return outputs
+
+    return tf.function(inference_only, autograph=False, input_signature=specs).get_concrete_function()
 
 
 def write_signatures(path: str, signatures: dict) -> None:
@@ -103,9 +114,7 @@ def write_signatures(path: str, signatures: dict) -> None:
     module = tf.Module()
     # By the function, not by the model: seed generators and a compiled model's optimizer stay out.
     module.weights = list({v.ref(): v for signature in signatures.values() for v in signature.variables}.values())
-    # Gradient functions would be written by default; nobody trains through these signatures.
-    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    tf.saved_model.save(module, path, signatures=signatures, options=options)
+    tf.saved_model.save(module, path, signatures=signatures)
 
 
 def in_float32(model: keras.Model) -> keras.Model:
