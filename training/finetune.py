@@ -66,8 +66,8 @@ def make_classifier_dataset(
     def one_batch(step):
         epoch, position = step // steps, step % steps
         places = tf.range(position * batch_size, (position + 1) * batch_size)
-        seeds = tf.random.split(tf.stack([tf.constant(seed, tf.int64), epoch]), 3)[:, 0]
-        rows = tf.random.experimental.index_shuffle(places, seeds, size - 1)
+        key = tf.stack([tf.constant(seed, tf.int64), epoch])
+        rows = tf.map_fn(lambda place: tf.random.experimental.index_shuffle(place, key, size - 1), places)
         texts = tuple(tf.gather(part, rows) for part in segments)
         return preprocessor(texts if len(texts) > 1 else texts[0]), tf.gather(labels, rows)
 

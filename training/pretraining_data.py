@@ -128,7 +128,7 @@ def make_pretraining_dataset(
         row = position
         if shuffle:
             key = tf.stack([tf.constant(seed, tf.int64), epoch])
-            row = tf.random.experimental.index_shuffle(position, tf.random.split(key, 3)[:, 0], examples - 1)
+            row = tf.random.experimental.index_shuffle(position, key, examples - 1)
         input_ids, token_type_ids, next_sentence_label = (tf.gather(part, row) for part in data)
         masked = masker(input_ids, tf.stack([tf.constant(seed, tf.int64), place]))
         inputs = {
