@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import tempfile
 import zipfile
 from pathlib import Path
 
 import keras
 
-from keras_bert.atomic import atomic_folder
 from keras_bert.encoder import config_of
 from keras_bert.text import Tokenizer, load_vocabulary, save_vocabulary
 
 FORMAT_VERSION = 1
 TASKS = ("encoder", "pretraining", "classifier")
+FILES = ("model.keras", "vocab.txt", "keras_bert.json")
 
 
 @dataclasses.dataclass
@@ -30,27 +31,35 @@ class ModelFolder:
 
 
 def save_model_folder(folder: ModelFolder, path: str | os.PathLike) -> None:
-    """Writes the folder under a temporary name and renames it, so that `path` never holds half a model."""
+    """Writes the three files into `path`, beside whatever else is there.
+
+    They are complete under other names before the first takes its place, so that a full disk or a kill while the
+    weights are written leaves an older model at `path` as it was.
+    """
     if folder.task not in TASKS:
         raise ValueError(f"task must be one of {TASKS}. Received: {folder.task!r}")
-    with atomic_folder(path) as scratch:
-        folder.model.save(scratch / "model.keras")
-        save_vocabulary(folder.tokenizer.vocabulary, scratch / "vocab.txt")
-        description = {
-            "format_version": FORMAT_VERSION,
-            "task": folder.task,
-            "labels": folder.labels,
-            "max_length": folder.max_length,
-            "tokenizer": {
-                "lowercase": folder.tokenizer.lowercase,
-                "strip_accents": folder.tokenizer.strip_accents,
-                "split_chinese": folder.tokenizer.split_chinese,
-                "hash": folder.tokenizer.hash,
-            },
-            "config": config_of(folder.model).to_dict(),
-        }
+    description = {
+        "format_version": FORMAT_VERSION,
+        "task": folder.task,
+        "labels": folder.labels,
+        "max_length": folder.max_length,
+        "tokenizer": {
+            "lowercase": folder.tokenizer.lowercase,
+            "strip_accents": folder.tokenizer.strip_accents,
+            "split_chinese": folder.tokenizer.split_chinese,
+            "hash": folder.tokenizer.hash,
+        },
+        "config": config_of(folder.model).to_dict(),
+    }
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".model.", dir=path) as scratch:
+        folder.model.save(Path(scratch, "model.keras"))
+        save_vocabulary(folder.tokenizer.vocabulary, Path(scratch, "vocab.txt"))
         text = json.dumps(description, indent=2, ensure_ascii=False)
-        (scratch / "keras_bert.json").write_text(text + "\n", encoding="utf-8")
+        Path(scratch, "keras_bert.json").write_text(text + "\n", encoding="utf-8")
+        for name in FILES:
+            os.replace(Path(scratch, name), path / name)
 
 
 def load_model_folder(path: str | os.PathLike) -> ModelFolder:
@@ -66,7 +75,7 @@ def load_model_folder(path: str | os.PathLike) -> ModelFolder:
             f"Expected a model folder, as `keras-bert pretrain` and `keras-bert finetune` write it. Received: {path}, "
             f"which {'is a file' if path.exists() else 'does not exist'}."
         )
-    for name in ("keras_bert.json", "model.keras", "vocab.txt"):
+    for name in FILES:
         if not (path / name).is_file():
             raise FileNotFoundError(
                 f"Expected a model folder with keras_bert.json, model.keras and vocab.txt. Received: {path}, "
