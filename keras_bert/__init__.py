@@ -1,18 +1,23 @@
 """keras_bert: raw text to a BERT that runs in TF Serving and on a phone."""
 
 import os as _os
+import sys as _sys
+
+from keras_bert.version import __version__
 
 # In a checkout, `training/` and `export/` stand beside this folder; in a wheel they are inside it and this does nothing.
 if not _os.path.isdir(_os.path.join(__path__[0], "training")):
     __path__.append(_os.path.dirname(_os.path.abspath(__path__[0])))
 
-from keras_bert.checkpoints import ModelFolder, load_checkpoint, load_model_folder, save_model_folder
-from keras_bert.config import PRESETS, BertConfig
-from keras_bert.encoder import build_encoder, config_of, encoder_of
-from keras_bert.heads import build_classifier, build_pretrainer
-from keras_bert.model import BertModel
-from keras_bert.text import Preprocessor, Tokenizer
-from keras_bert.version import __version__
+# `keras-bert --help` must not wait for TensorFlow, and Python runs this file before it reaches keras_bert.cli. Everyone
+# else gets the whole API at once, because keras.saving.load_model finds only layers that are registered by then.
+if _os.path.splitext(_os.path.basename(getattr(_sys, "argv", [""])[0]))[0] != "keras-bert":
+    from keras_bert.checkpoints import ModelFolder, load_checkpoint, load_model_folder, save_model_folder
+    from keras_bert.config import PRESETS, BertConfig
+    from keras_bert.encoder import build_encoder, config_of, encoder_of
+    from keras_bert.heads import build_classifier, build_pretrainer
+    from keras_bert.model import BertModel
+    from keras_bert.text import Preprocessor, Tokenizer
 
 __all__ = [
     "PRESETS",

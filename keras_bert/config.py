@@ -26,7 +26,7 @@ class BertConfig:
     """Everything that fixes the shape and the arithmetic of a BERT encoder.
 
     The defaults are BERT-base, uncased English (Devlin et al. 2019, section 3). Every field is honoured by
-    `build_encoder`; `classifier_dropout=None` means `hidden_dropout_prob`.
+    `build_encoder`.
 
     Raises:
       ValueError: a field is out of range, or `num_attention_heads` does not divide `hidden_size`.
@@ -45,8 +45,6 @@ class BertConfig:
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     position_embedding_type: str = "absolute"
-    classifier_dropout: float | None = None
-    pad_token_id: int = 0
 
     def __post_init__(self):
         object.__setattr__(self, "hidden_act", _ACTIVATION_ALIASES.get(self.hidden_act, self.hidden_act))
@@ -74,18 +72,14 @@ class BertConfig:
                 f"position_embedding_type must be one of {POSITION_EMBEDDING_TYPES}. "
                 f"Received: {self.position_embedding_type!r}"
             )
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise ValueError(f"{name} is a probability and must be in [0, 1). Received: {name}={value!r}")
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} is a probability and must be in [0, 1). Received: {name}={getattr(self, name)!r}"
+                )
         for name in ("layer_norm_eps", "initializer_range"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be greater than 0. Received: {name}={getattr(self, name)!r}")
-        if not 0 <= self.pad_token_id < self.vocab_size:
-            raise ValueError(
-                f"pad_token_id must be an id of the vocabulary, 0 to {self.vocab_size - 1}. "
-                f"Received: {self.pad_token_id}"
-            )
 
     @classmethod
     def from_preset(cls, name: str, **overrides) -> BertConfig:
@@ -98,7 +92,8 @@ class BertConfig:
     def from_dict(cls, values: dict) -> BertConfig:
         """Reads the contents of a `bert_config.json` or a Hugging Face `config.json`.
 
-        Keys that do not change the numbers (`architectures`, `pooler_type`, `use_cache` ...) are ignored.
+        Keys that do not change the encoder's numbers are ignored: `architectures`, `use_cache`, `pad_token_id` (the
+        attention mask says what is padding), `classifier_dropout` (an argument of `build_classifier`) ...
 
         Raises:
           ValueError: a key asks for something this package does not compute; the message names it.

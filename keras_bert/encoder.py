@@ -111,7 +111,9 @@ def encoder_of(model: keras.Model, name: str = "bert") -> keras.Model:
     """The encoder inside a model built on one; the weights are shared, not copied."""
     blocks = [layer for layer in model.layers if isinstance(layer, layers.EncoderBlock)]
     if not blocks:
-        raise ValueError(f"Expected a model built on build_encoder. Received: {model.name!r}, which has no EncoderBlock")
+        raise ValueError(
+            f"Expected a model built on build_encoder. Received: {model.name!r}, which has no EncoderBlock"
+        )
     inputs = {key: model.input[key] for key in ("input_ids", "token_type_ids", "attention_mask")}
     outputs = {"sequence_output": blocks[-1].output[0], "pooled_output": model.get_layer("pooler").output}
     return BertModel(inputs, outputs, name=name)

@@ -74,7 +74,9 @@ class LayerNormalization(keras.layers.LayerNormalization):
 
     def call(self, inputs):
         x = ops.reshape(ops.cast(inputs, "float32"), (-1, inputs.shape[-1]))  # (B * S, D)
-        y = _layer_norm(x, ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32"), ops.cast(self.epsilon, "float32"))
+        y = _layer_norm(
+            x, ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32"), ops.cast(self.epsilon, "float32")
+        )
         return ops.cast(ops.reshape(y, ops.shape(inputs)), self.compute_dtype)
 
 
@@ -315,9 +317,7 @@ class EncoderBlock(keras.layers.Layer):
             hidden_size, intermediate_size, hidden_act, initializer_range, dtype=policy, name="feed_forward"
         )
         self.feed_forward_dropout = keras.layers.Dropout(dropout, dtype=policy, name="feed_forward_dropout")
-        self.feed_forward_norm = LayerNormalization(
-            epsilon=layer_norm_eps, dtype=policy, name="feed_forward_norm"
-        )
+        self.feed_forward_norm = LayerNormalization(epsilon=layer_norm_eps, dtype=policy, name="feed_forward_norm")
 
     def build(self, x_shape, attention_bias_shape=None):
         shape = (None, None, self.hidden_size)
@@ -368,7 +368,9 @@ class MaskedLMHead(keras.layers.Layer):
     Returns: `(B, M, V)`.
     """
 
-    def __init__(self, vocab_size, hidden_size, hidden_act="gelu", layer_norm_eps=1e-12, initializer_range=0.02, **kwargs):
+    def __init__(
+        self, vocab_size, hidden_size, hidden_act="gelu", layer_norm_eps=1e-12, initializer_range=0.02, **kwargs
+    ):
         super().__init__(**kwargs)
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size

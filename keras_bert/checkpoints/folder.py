@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 
 from keras_bert.encoder import config_of
+from keras_bert.model import BertModel
 from keras_bert.text import Tokenizer, load_vocabulary, save_vocabulary
 
 FORMAT_VERSION = 1
@@ -54,7 +55,9 @@ def save_model_folder(folder: ModelFolder, path: str | os.PathLike) -> None:
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".model.", dir=path) as scratch:
-        folder.model.save(Path(scratch, "model.keras"))
+        # The same layers in an uncompiled model: an optimizer's moments would triple the file and serve nobody.
+        bare = BertModel(folder.model.input, folder.model.output, name=folder.model.name)
+        bare.save(Path(scratch, "model.keras"))
         save_vocabulary(folder.tokenizer.vocabulary, Path(scratch, "vocab.txt"))
         text = json.dumps(description, indent=2, ensure_ascii=False)
         Path(scratch, "keras_bert.json").write_text(text + "\n", encoding="utf-8")

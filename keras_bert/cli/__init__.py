@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
+import tempfile
 
 from keras_bert.cli.arguments import make_parser
 
@@ -18,7 +21,8 @@ def main(argv: list[str] | None = None) -> int:
     # TensorFlow's C++ log would bury the one line that matters; a user who wants it sets the variable.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        from keras_bert.cli import commands
+        with _quiet_stderr(arguments.debug):
+            from keras_bert.cli import commands
 
         return commands.run(arguments)
     except KeyboardInterrupt:
@@ -37,10 +41,29 @@ def main(argv: list[str] | None = None) -> int:
         return 2 if isinstance(error, UsageError) else 1
 
 
+@contextlib.contextmanager
+def _quiet_stderr(debug: bool):
+    """Holds back what TensorFlow's C++ code writes while it starts, before its log level counts; shown on an error."""
+    if debug:
+        yield
+        return
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held_back:
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held_back.seek(0)
+            os.write(terminal, held_back.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
 def one_line(error: Exception) -> str:
     """The message of an error, without line breaks; the system's errors get the advice that they lack."""
-    import errno
-
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.errno == errno.ENOSPC or "No space left on device" in text:
         return f"The disk is full ({text[:200]}). Free some space and run the same command again; finished stages are kept."

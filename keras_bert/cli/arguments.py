@@ -35,24 +35,51 @@ def _columns(text: str) -> dict[str, str]:
 
 FLAGS = {
     "--out": {"metavar": "DIR", "help": "folder to write to; made if it does not exist"},
-    "--text": {"metavar": "FILE", "nargs": "+", "help": "plain text: a blank line between documents; .txt or .md, also .gz"},
+    "--text": {
+        "metavar": "FILE",
+        "nargs": "+",
+        "help": "plain text: a blank line between documents; .txt or .md, also .gz",
+    },
     "--vocab": {"metavar": "FILE", "help": "vocab.txt, one piece a line"},
     "--vocab-size": {"metavar": "N", "type": _positive, "help": "pieces to learn (default %(default)s)"},
     "--cased": {"action": "store_true", "help": "keep case and accents (default: lower-case)"},
     "--preset": {"choices": PRESETS, "help": "size of the model (default %(default)s)"},
     "--checkpoint": {"metavar": "DIR", "help": "model folder that pretrain or finetune wrote"},
-    "--train": {"metavar": "FILE", "help": "labelled rows: .tsv, .csv or .jsonl, also .gz; columns text, label and, if any, text_pair"},
+    "--train": {
+        "metavar": "FILE",
+        "help": "labelled rows: .tsv, .csv or .jsonl, also .gz; columns text, label and, if any, text_pair",
+    },
     "--dev": {"metavar": "FILE", "help": "held-out labelled rows, in the same form as --train"},
-    "--columns": {"metavar": "NAME=COLUMN,...", "type": _columns, "help": "columns that have other names, as text=sentence"},
+    "--columns": {
+        "metavar": "NAME=COLUMN,...",
+        "type": _columns,
+        "help": "columns that have other names, as text=sentence",
+    },
     "--epochs": {"metavar": "N", "type": _positive, "help": "passes over the training rows (default %(default)s)"},
     "--steps": {"metavar": "N", "type": _positive, "help": "pretraining steps (default %(default)s)"},
-    "--batch-size": {"metavar": "N", "type": _positive, "help": "examples a step, over all replicas (default %(default)s)"},
-    "--max-length": {"metavar": "N", "type": _positive, "help": "tokens a text is cut to, [CLS] and [SEP] included (default %(default)s)"},
-    "--learning-rate": {"metavar": "RATE", "type": _rate, "help": "the highest rate, after warm-up (default %(default)s)"},
+    "--batch-size": {
+        "metavar": "N",
+        "type": _positive,
+        "help": "examples a step, over all replicas (default %(default)s)",
+    },
+    "--max-length": {
+        "metavar": "N",
+        "type": _positive,
+        "help": "tokens a text is cut to, [CLS] and [SEP] included (default %(default)s)",
+    },
+    "--learning-rate": {
+        "metavar": "RATE",
+        "type": _rate,
+        "help": "the highest rate, after warm-up (default %(default)s)",
+    },
     "--seed": {"metavar": "N", "type": int, "default": 0, "help": "of everything random (default %(default)s)"},
     "--deterministic": {"action": "store_true", "help": "the same bits in every run; slower"},
     "--strategy": {"choices": STRATEGIES, "default": "default", "help": "tf.distribute strategy (default %(default)s)"},
-    "--precision": {"choices": PRECISIONS, "default": "float32", "help": "of the products; weights stay float32 (default %(default)s)"},
+    "--precision": {
+        "choices": PRECISIONS,
+        "default": "float32",
+        "help": "of the products; weights stay float32 (default %(default)s)",
+    },
     "--to": {"choices": FORMATS, "nargs": "+", "default": list(FORMATS), "help": "artifacts to write (default: all)"},
     "--debug": {"action": "store_true", "help": "show the traceback of an error"},
 }
@@ -62,7 +89,18 @@ _RANDOM = ("--seed", "--deterministic", "--strategy")
 COMMANDS = {
     "quickstart": (
         "Run the whole path, from raw text to verified artifacts and a report.",
-        ("--out", "--text", "--train", "--dev", "--columns", "--vocab-size", "--cased", "--preset", "--steps", "--epochs")
+        (
+            "--out",
+            "--text",
+            "--train",
+            "--dev",
+            "--columns",
+            "--vocab-size",
+            "--cased",
+            "--preset",
+            "--steps",
+            "--epochs",
+        )
         + ("--batch-size", "--max-length", "--learning-rate", *_RANDOM, "--precision"),
         (),
         {"out": "keras-bert-quickstart", "vocab_size": 4000, "preset": "tiny", "steps": 600, "epochs": 5}
@@ -74,11 +112,24 @@ COMMANDS = {
         ("--text", "--out", "--vocab-size", "--cased"),
         ("--text", "--out"),
         {"vocab_size": 30522},
-        ("keras-bert vocab --text books/*.txt.gz --out vocab", "keras-bert vocab --text zh.txt --vocab-size 21128 --out vocab"),
+        (
+            "keras-bert vocab --text books/*.txt.gz --out vocab",
+            "keras-bert vocab --text zh.txt --vocab-size 21128 --out vocab",
+        ),
     ),
     "pretrain": (
         "Pretrain a BERT from random weights with masked language model and next sentence prediction.",
-        ("--text", "--vocab", "--cased", "--out", "--preset", "--steps", "--batch-size", "--max-length", "--learning-rate")
+        (
+            "--text",
+            "--vocab",
+            "--cased",
+            "--out",
+            "--preset",
+            "--steps",
+            "--batch-size",
+            "--max-length",
+            "--learning-rate",
+        )
         + (*_RANDOM, "--precision"),
         ("--text", "--vocab", "--out"),
         {"preset": "mini", "steps": 10000, "batch_size": 32, "max_length": 128, "learning_rate": 1e-3},
@@ -103,21 +154,30 @@ COMMANDS = {
         ("--checkpoint", "--dev", "--columns", "--out", "--batch-size"),
         ("--checkpoint", "--dev"),
         {"batch_size": 32},
-        ("keras-bert evaluate --checkpoint model --dev dev.tsv", "keras-bert evaluate --checkpoint model --dev d.jsonl --out scores"),
+        (
+            "keras-bert evaluate --checkpoint model --dev dev.tsv",
+            "keras-bert evaluate --checkpoint model --dev d.jsonl --out scores",
+        ),
     ),
     "predict": (
         "Label texts: given as arguments, or one a line on standard input.",
         ("--checkpoint", "--batch-size"),
         ("--checkpoint",),
         {"batch_size": 32},
-        ('keras-bert predict --checkpoint model "a lovely film"', "keras-bert predict --checkpoint model < texts.txt > labels.jsonl"),
+        (
+            'keras-bert predict --checkpoint model "a lovely film"',
+            "keras-bert predict --checkpoint model < texts.txt > labels.jsonl",
+        ),
     ),
     "export": (
         "Write a SavedModel that takes strings, and LiteRT files.",
         ("--checkpoint", "--out", "--to"),
         ("--checkpoint", "--out"),
         {},
-        ("keras-bert export --checkpoint model --out artifacts", "keras-bert export --checkpoint model --to litert-int8 --out phone"),
+        (
+            "keras-bert export --checkpoint model --out artifacts",
+            "keras-bert export --checkpoint model --to litert-int8 --out phone",
+        ),
     ),
     "verify": (
         "Compare artifacts with the Keras model, each in a fresh process.",
@@ -156,5 +216,7 @@ def make_parser() -> argparse.ArgumentParser:
         if name == "predict":
             command.add_argument("texts", nargs="*", metavar="TEXT", help="texts to label")
         if name == "verify":
-            command.add_argument("artifacts", nargs="+", metavar="ARTIFACT", help="SavedModel folders and .tflite files")
+            command.add_argument(
+                "artifacts", nargs="+", metavar="ARTIFACT", help="SavedModel folders and .tflite files"
+            )
     return parser

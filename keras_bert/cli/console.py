@@ -61,4 +61,6 @@ def _plain_lines(console: Console, name: str) -> Callable[[int, int, dict], None
 
 
 def _listed(figures: dict) -> str:
-    return " ".join(f"{key}={float(figures[key]):.4g}" for key in ("loss", "accuracy", "masked_lm_accuracy") if key in figures)
+    return " ".join(
+        f"{key}={float(figures[key]):.4g}" for key in ("loss", "accuracy", "masked_lm_accuracy") if key in figures
+    )

@@ -51,7 +51,9 @@ def fingerprint(paths: Iterable[str | os.PathLike]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with open(path, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest() if hasattr(hashlib, "file_digest") else _sha(file))
+            digest.update(
+                hashlib.file_digest(file, "sha256").digest() if hasattr(hashlib, "file_digest") else _sha(file)
+            )
     return digest.hexdigest()
 
 
