@@ -120,7 +120,9 @@ class BertConfig:
             with open(path, encoding="utf-8") as file:
                 values = json.load(file)
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(f"Expected a JSON object with the fields of BertConfig in {path}. Received: {error}")
+            raise ValueError(
+                f"Expected a JSON object with the fields of BertConfig in {path}. Received: {error}"
+            ) from error
         if not isinstance(values, dict):
             raise ValueError(f"Expected a JSON object in {path}. Received: a {type(values).__name__}")
         return cls.from_dict(values)

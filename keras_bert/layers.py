@@ -1,4 +1,4 @@
-"""The layers of BERT (Devlin et al. 2019; Vaswani et al. 2017), in `keras.ops` alone, so that they run on every backend.
+"""The layers of BERT (Devlin et al. 2019; Vaswani et al. 2017), in `keras.ops` alone: they run on every backend.
 
 Shape legend: B batch, S sequence, D hidden, N heads, H head size (D = N * H), F feed-forward, V vocabulary,
 M masked positions, C classes.
@@ -135,7 +135,7 @@ class Embeddings(keras.layers.Layer):
     def call(self, input_ids, token_type_ids, training=None):
         length = ops.shape(input_ids)[1]
         words = ops.take(self.word_table, input_ids, axis=0)  # (B, S, D)
-        # A product with one-hot rows: its gradient is a product too, where a gather's would scatter B * S rows into two.
+        # A product with one-hot rows: its gradient is a product too; a gather's would scatter B * S rows into two.
         types = ops.matmul(
             ops.one_hot(token_type_ids, self.type_vocab_size, dtype=self.compute_dtype),
             ops.cast(self.token_type_table, self.compute_dtype),
@@ -358,7 +358,9 @@ class FirstToken(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_bert")
 class MaskedLMHead(keras.layers.Layer):
-    """Logits over the vocabulary at the masked positions only, tied to the word embeddings (modeling.py, get_masked_lm_output).
+    """Logits over the vocabulary at the masked positions only, tied to the word embeddings.
+
+    google-research/bert run_pretraining.py, get_masked_lm_output.
 
     Call arguments:
       x: `(B, S, D)`.

@@ -13,8 +13,8 @@ class BertModel(keras.Model):
         """As `keras.Model.compile`, except for two defaults that decide how long the first step takes.
 
         `jit_compile="auto"` leaves XLA to devices that gain from it: on a CPU it makes no step of BERT faster and costs
-        half a minute of compilation. The optimizer's variables are made here: made inside the first step, as Keras does,
-        they have TensorFlow trace the whole model twice.
+        half a minute of compilation. The optimizer's variables are made here: made inside the first step, as Keras
+        does, they have TensorFlow trace the whole model twice.
 
         `auto_scale_loss` looks at the layers: their dtype policy may be "mixed_float16" where the model's own is not.
         """

@@ -26,7 +26,9 @@ class RunLog(keras.callbacks.Callback):
       progress: called after every step.
     """
 
-    def __init__(self, total_steps: int, interval: int, tensorboard: Path | None = None, progress: Progress | None = None):
+    def __init__(
+        self, total_steps: int, interval: int, tensorboard: Path | None = None, progress: Progress | None = None
+    ):
         super().__init__()
         self.rows: list[dict] = []
         self.step = 0
@@ -64,8 +66,8 @@ class RunLog(keras.callbacks.Callback):
 class Restart:
     """Keeps a run's state in a folder, so that the same run, started again, goes on where it was.
 
-    Weights, optimizer, dropout seeds and the log are saved together: a `state.json` names the checkpoint that it belongs
-    to and is replaced in one go, so that a kill between two files loses the newer checkpoint and nothing else.
+    Weights, optimizer, dropout seeds and the log are saved together: a `state.json` names the checkpoint that it
+    belongs to and is replaced in one go, so that a kill between two files loses the newer checkpoint and nothing else.
 
     Args:
       folder: of the checkpoints.
@@ -84,7 +86,7 @@ class Restart:
             return 0
         if state["settings"] != self.settings:
             return 0
-        checkpoint = tf.train.Checkpoint(model=model)
+        checkpoint = _checkpoint_of(model)
         checkpoint.restore(str(self.folder / state["checkpoint"])).assert_consumed()
         log.rows, log.step = state["rows"], state["step"]
         for row in log.rows:
@@ -95,7 +97,7 @@ class Restart:
         """Writes a checkpoint of the current step, then forgets the one before."""
         self.folder.mkdir(parents=True, exist_ok=True)
         name = f"step_{log.step}"
-        tf.train.Checkpoint(model=model).write(str(self.folder / name))
+        _checkpoint_of(model).write(str(self.folder / name))
         state = {"step": log.step, "checkpoint": name, "rows": log.rows, "settings": self.settings}
         with atomic_file(self.folder / "state.json") as scratch:
             scratch.write_text(json.dumps(state), encoding="utf-8")
@@ -108,9 +110,15 @@ class Restart:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def callback(self, log: RunLog, every_steps: int) -> keras.callbacks.Callback:
-        """Saves every `every_steps` steps, and once more when the run is interrupted by Ctrl-C."""
+        """Saves every `every_steps` steps; callbacks that write to the log come before it in the list."""
         return keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs: (
                 self.save(log.model, log) if log.step % every_steps == 0 and log.step < log.total_steps else None
             )
         )
+
+
+def _checkpoint_of(model: keras.Model) -> tf.train.Checkpoint:
+    """Weights, optimizer and dropout seeds; a Keras model does not track the last for TensorFlow."""
+    seeds = [variable.value for variable in model.non_trainable_variables if variable.name == "seed_generator_state"]
+    return tf.train.Checkpoint(model=model, seeds=seeds)

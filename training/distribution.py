@@ -24,7 +24,7 @@ def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
     replicas = strategy.num_replicas_in_sync
     if batch_size < 1 or batch_size % replicas:
         raise ValueError(
-            f"The batch size must be a multiple of the number of replicas, {replicas}. Received: batch_size={batch_size}"
+            f"batch_size must be a multiple of the number of replicas, {replicas}. Received: batch_size={batch_size}"
         )
 
 

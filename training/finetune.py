@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,7 +77,11 @@ def make_classifier_dataset(
 
 
 def predict_logits(
-    model: keras.Model, preprocessor: Preprocessor, segments: tuple, batch_size: int = 32, progress: Progress | None = None
+    model: keras.Model,
+    preprocessor: Preprocessor,
+    segments: tuple,
+    batch_size: int = 32,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """Logits `(examples, C)` of any number of texts, in their order; batches are made of texts of like length."""
     count = len(segments[0])
@@ -111,8 +116,8 @@ def finetune_classifier(
     A run that was stopped goes on from its last checkpoint in `restart_folder`.
 
     Returns:
-      The model with its tokenizer and label names, and {"steps", "examples", "curve": one row of averages an epoch, with
-      the dev set's as "val_loss" and "val_accuracy"}.
+      The model with its tokenizer and label names, and {"steps", "examples", "curve": one row of averages an epoch,
+      with the dev set's as "val_loss" and "val_accuracy"}.
     """
     limit = config_of(checkpoint.model).max_position_embeddings
     if settings.max_length > limit:
@@ -147,7 +152,8 @@ def finetune_classifier(
     callbacks = [log, dev_scores]
     done = 0
     if restart_folder is not None:
-        restart = Restart(restart_folder, {**dataclasses.asdict(settings), "labels": list(labels), "examples": len(train)})
+        start = _digest(train, source)
+        restart = Restart(restart_folder, {**dataclasses.asdict(settings), "labels": list(labels), "start": start})
         done = restart.restore(model, log)
         callbacks.append(restart.callback(log, every_steps=steps_per_epoch))
     if done < total_steps:
@@ -157,6 +163,14 @@ def finetune_classifier(
         model.fit(dataset, steps_per_epoch=total_steps - done, callbacks=callbacks, verbose=0, shuffle=False)
     report = {"steps": total_steps, "examples": len(train), "curve": log.rows}
     return ModelFolder(model, checkpoint.tokenizer, "classifier", settings.max_length, list(labels)), report
+
+
+def _digest(train: Examples, encoder: keras.Model) -> str:
+    """A hash of what the settings do not tell: the examples and the encoder's weights."""
+    digest = hashlib.sha256(repr((train.segments(), [int(label) for label in train.labels])).encode())
+    for weight in encoder.get_weights():
+        digest.update(np.ascontiguousarray(weight))
+    return digest.hexdigest()
 
 
 class _DevScores(keras.callbacks.Callback):

@@ -51,7 +51,11 @@ class AdamW(keras.optimizers.AdamW):
 
     def build(self, var_list):
         super().build(var_list)
-        self._without_decay = {self._var_key(variable) for variable in var_list if NO_DECAY.search(variable.path)}
+        self._without_decay = {
+            self._var_key(variable)
+            for variable in var_list
+            if NO_DECAY.search(variable.path) or not self._use_weight_decay(variable)
+        }
 
     def _apply_weight_decay(self, variables):
         """Left to `update_step`, where the variable is in the cache already."""

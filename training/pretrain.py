@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -114,10 +115,16 @@ def pretrain(
     callbacks = [log]
     done = 0
     if restart_folder is not None:
-        fingerprint = {"settings": dataclasses.asdict(settings), "config": config.to_dict(), "tokenizer": tokenizer.hash}
+        fingerprint = {
+            "settings": dataclasses.asdict(settings),
+            "config": config.to_dict(),
+            "tokenizer": tokenizer.hash,
+        }
         restart = Restart(restart_folder, {**fingerprint, "examples": len(train), "sum": int(train.input_ids.sum())})
         done = restart.restore(model, log)
-        callbacks.append(restart.callback(log, every_steps=max(10, settings.steps // 20)))
+        # Whole rows of the log, so that a run that goes on after a stop writes the rows that it would have written.
+        rows = math.ceil(max(10, settings.steps // 20) / log.interval)
+        callbacks.append(restart.callback(log, every_steps=rows * log.interval))
     if done < settings.steps:
         dataset = make_pretraining_dataset(
             train, masker, settings.batch_size, settings.steps, seed=settings.seed, start_step=done

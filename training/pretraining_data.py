@@ -48,8 +48,11 @@ def make_sentence_pairs(documents: list[list[list[int]]], tokenizer, max_length:
     another document instead (label 1), and the sentences that it displaces are used again.
 
     Raises:
-      ValueError: there are fewer than two documents, so that no random next sentence can be drawn.
+      ValueError: there are fewer than two documents, so that no random next sentence can be drawn, or `max_length`
+        leaves no room for two tokens.
     """
+    if max_length < 5:
+        raise ValueError(f"Expected max_length of at least 5: [CLS] a [SEP] b [SEP]. Received: max_length={max_length}")
     if len(documents) < 2:
         raise ValueError(
             "Expected at least two documents, because next sentence prediction takes the wrong sentences from another "
@@ -115,7 +118,7 @@ def make_pretraining_dataset(
     start_step: int = 0,
     shuffle: bool = True,
 ) -> tf.data.Dataset:
-    """Masked batches for `fit`: `(inputs, labels, sample_weights)` of batch `start_step`, `start_step + 1` ... `steps - 1`.
+    """Masked batches for `fit`: `(inputs, labels, sample_weights)` of the batches `start_step` to `steps - 1`.
 
     Every epoch has its own order and its own masks, drawn from the seed and the example's place in the stream: batch n
     is the same whether the run started at 0 or at n.

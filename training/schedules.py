@@ -12,7 +12,7 @@ class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     rate(step) = peak * (step + 1) / warmup_steps                                  while step < warmup_steps
                  peak * (total_steps - step) / (total_steps - warmup_steps)        after
-    (Devlin et al. 2019, appendix A.2; google-research/bert optimization.py. The `+ 1` keeps step 0 from training nothing.)
+    Devlin et al. 2019, appendix A.2; google-research/bert optimization.py. The `+ 1` makes step 0 train something.
 
     Raises:
       ValueError: `warmup_steps` is negative or not below `total_steps`.
