@@ -5,7 +5,7 @@ import sys as _sys
 
 from keras_bert.version import __version__
 
-# In a checkout, `training/` and `export/` stand beside this folder; in a wheel they are inside it and this does nothing.
+# In a checkout, `training/` and `export/` stand beside this folder; in a wheel they are inside and this does nothing.
 if not _os.path.isdir(_os.path.join(__path__[0], "training")):
     __path__.append(_os.path.dirname(_os.path.abspath(__path__[0])))
 

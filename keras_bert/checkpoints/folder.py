@@ -110,7 +110,8 @@ def load_model_folder(path: str | os.PathLike) -> ModelFolder:
         model = keras.saving.load_model(path / "model.keras")
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"Expected a complete Keras model in {path / 'model.keras'}. Received a file that Keras cannot read: {error}"
+            f"Expected a complete Keras model in {path / 'model.keras'}. "
+            f"Received a file that Keras cannot read: {error}"
         ) from error
     return ModelFolder(model, tokenizer, task, max_length, labels)
 
