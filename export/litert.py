@@ -12,8 +12,8 @@ import keras
 import tensorflow as tf
 from tensorflow.lite.python.convert import ConverterError
 
-from keras_bert import config_of
 from keras_bert.atomic import atomic_file
+from keras_bert.encoder import config_of
 from keras_bert.export.saved_model import (
     IDS,
     check_classifier,

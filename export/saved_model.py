@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from keras_bert import config_of
 from keras_bert.atomic import atomic_folder
+from keras_bert.encoder import config_of
 from keras_bert.text import Preprocessor
 
 IDS = ("input_ids", "token_type_ids", "attention_mask")

@@ -245,37 +245,39 @@ def _run(kind, path, request, timeout_seconds):
         with open(os.path.join(folder, "request.json"), "w", encoding="utf-8") as file:
             json.dump(request, file)
         command = [sys.executable, script, path, folder, repr(time.time())]
-        try:
-            # On a timeout and on Ctrl-C, this kills the process and waits for its end.
-            process = subprocess.run(
-                command,
-                cwd=folder,
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=timeout_seconds,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            message = f"no answer within {timeout_seconds} seconds"
-            raise ValueError(_failure(kind, path, message, error.output)) from None
+        with subprocess.Popen(
+            command,
+            cwd=folder,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process:
+            try:
+                said, _ = process.communicate(timeout=timeout_seconds)
+            except subprocess.TimeoutExpired as error:
+                message = f"no answer within {timeout_seconds} seconds"
+                raise ValueError(_failure(kind, path, message, error.output)) from None
+            finally:
+                # On Ctrl-C, Popen itself would not wait, and subprocess.run would leave a zombie.
+                process.kill()
+                process.wait()
         if process.returncode < 0:
             message = f"the process was ended by {signal.Signals(-process.returncode).name}"
-            raise ValueError(_failure(kind, path, message, process.stdout))
+            raise ValueError(_failure(kind, path, message, said))
         if process.returncode:
-            raise ValueError(_failure(kind, path, f"exit status {process.returncode}", process.stdout))
+            raise ValueError(_failure(kind, path, f"exit status {process.returncode}", said))
         try:
             with open(os.path.join(folder, "report.json"), encoding="utf-8") as file:
                 report = json.load(file)
             with np.load(os.path.join(folder, "answers.npz")) as file:
                 answers = {name: file[name] for name in file.files}
         except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise ValueError(_failure(kind, path, f"an unreadable report ({error})", process.stdout)) from error
+            raise ValueError(_failure(kind, path, f"an unreadable report ({error})", said)) from error
     unwanted = sorted(_ABSENT[kind].intersection(report["modules"]))
     if unwanted:
         message = f"a process that had loaded {', '.join(unwanted)} as well"
-        raise ValueError(_failure(kind, path, message, process.stdout))
+        raise ValueError(_failure(kind, path, message, said))
     return report, answers
 
 

@@ -1,0 +1,140 @@
+import os
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from tiny_classifier import TEXTS, VOCABULARY, classifier, preprocessor, probabilities, shared_classifier
+
+from keras_bert.export import save_litert
+
+CONFIGS = {
+    "relu, one token type, two heads": {"hidden_act": "relu", "type_vocab_size": 1, "num_attention_heads": 2},
+    "gelu_new, one layer": {"hidden_act": "gelu_new", "num_hidden_layers": 1},
+    "silu, sinusoidal": {"hidden_act": "silu", "position_embedding_type": "sinusoidal"},
+}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("litert") / "model.tflite"
+    save_litert(shared_classifier(), path)
+    return path
+
+
+def runner(path):
+    return Interpreter(str(path)).get_signature_runner("serving_default")
+
+
+def ids_of(texts):
+    return {name: tensor.numpy() for name, tensor in preprocessor()(texts).items()}
+
+
+def random_ids(batch, length):
+    ids = np.random.default_rng(length).integers(5, len(VOCABULARY), (batch, length)).astype("int32")
+    mask = (np.arange(length) < length - np.arange(batch)[:, None]).astype("int32")
+    return {"input_ids": ids, "token_type_ids": np.zeros_like(ids), "attention_mask": mask}
+
+
+def test_texts_get_keras_probabilities(path):
+    run = runner(path)
+    expected = probabilities(shared_classifier(), TEXTS)
+    alone = [run(**ids_of([text])) for text in TEXTS]
+    assert sorted(alone[0]) == ["logits", "probabilities"]
+    np.testing.assert_allclose(np.concatenate([one["probabilities"] for one in alone]), expected, atol=1e-5)
+    np.testing.assert_allclose(run(**ids_of(TEXTS))["probabilities"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_needs_builtin_ops_only(name, tmp_path):
+    model = classifier(num_classes=2, **CONFIGS[name])
+    save_litert(model, tmp_path / "model.tflite")
+    run = runner(tmp_path / "model.tflite")
+    for batch, length in ((1, 2), (3, 17), (1, 40)):
+        ids = random_ids(batch, length)
+        expected = keras.ops.softmax(model(ids))
+        np.testing.assert_allclose(run(**ids)["probabilities"], expected, atol=1e-5)
+
+
+def test_padding_changes_nothing(path):
+    run, ids = runner(path), ids_of(["The cat sat."])
+    padded = {name: np.pad(values, [(0, 0), (0, 9)]) for name, values in ids.items()}
+    np.testing.assert_allclose(run(**padded)["probabilities"], run(**ids)["probabilities"], atol=1e-5)
+
+
+def test_dynamic_quantization_makes_weights_int8(path, tmp_path):
+    save_litert(shared_classifier(), tmp_path / "int8.tflite", quantize="dynamic")
+    int8 = Interpreter(str(tmp_path / "int8.tflite"))
+    types = {tuple(tensor["shape"]): tensor["dtype"] for tensor in int8.get_tensor_details()}
+    assert types[96, 32] == types[64, 32] == types[32, 64] == types[len(VOCABULARY), 32] == np.int8
+    assert os.path.getsize(tmp_path / "int8.tflite") < 0.7 * os.path.getsize(path)
+    expected = probabilities(shared_classifier(), TEXTS)
+    answers = runner(tmp_path / "int8.tflite")(**ids_of(TEXTS))["probabilities"]
+    np.testing.assert_allclose(answers, expected, atol=0.1)
+    assert (answers.argmax(axis=1) == expected.argmax(axis=1)).all()
+
+
+def test_a_fixed_length_is_in_the_file(tmp_path):
+    save_litert(shared_classifier(), tmp_path / "fixed.tflite", max_length=16)
+    run = runner(tmp_path / "fixed.tflite")
+    assert {tuple(detail["shape_signature"]) for detail in run.get_input_details().values()} == {(1, 16)}
+    ids = ids_of(["The cat sat."])
+    padded = {name: np.pad(values, [(0, 0), (0, 16 - values.shape[1])]) for name, values in ids.items()}
+    expected = probabilities(shared_classifier(), ["The cat sat."])
+    np.testing.assert_allclose(run(**padded)["probabilities"], expected, atol=1e-5)
+
+
+class NeedsFlex(keras.layers.Layer):
+    def call(self, x):
+        return keras.ops.erf(x)
+
+
+def test_flex_ops_are_refused_by_name_and_the_old_file_stays(path, capfd):
+    model, before = shared_classifier(), path.read_bytes()
+    flex = keras.Model(model.input, NeedsFlex(name="needs_flex")(model.output))
+    with pytest.raises(ValueError, match=r"built-in ops only. Received: Erf \(.*needs_flex.*\), which would need"):
+        save_litert(flex, path)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+    # The converter's account of it is in the error, and not on the terminal as well.
+    assert "needs_flex" not in capfd.readouterr().err
+
+
+def test_the_converter_is_silent_unless_it_fails(path, monkeypatch, capfd):
+    save_litert(shared_classifier(), path)
+    assert capfd.readouterr().err == ""
+
+    class FailingConverter:
+        def convert(self):
+            os.write(2, b"a clue from C++\n")
+            raise MemoryError("no memory left")
+
+    before = path.read_bytes()
+    monkeypatch.setattr(tf.lite.TFLiteConverter, "from_saved_model", lambda folder: FailingConverter())
+    with pytest.raises(MemoryError):
+        save_litert(shared_classifier(), path)
+    assert "a clue from C++" in capfd.readouterr().err
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"quantize": "int3"}, r"one of \('none', 'dynamic'\). Received: 'int3'"),
+        ({"max_length": 2}, "from 3 to 40.* Received: 2"),
+        ({"max_length": 41}, "from 3 to 40.* Received: 41"),
+    ],
+)
+def test_bad_arguments(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        save_litert(shared_classifier(), tmp_path / "model.tflite", **arguments)
+    assert not os.listdir(tmp_path)
+
+
+def test_a_folder_or_another_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="which is a folder"):
+        save_litert(shared_classifier(), tmp_path)
+    with pytest.raises(TypeError, match="build_classifier"):
+        save_litert(tf.Module(), tmp_path / "model.tflite")
