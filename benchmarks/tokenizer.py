@@ -1,4 +1,4 @@
-"""Megabytes of text a second that become ids, on one thread: ours, TensorFlow Text's own FastBertTokenizer, `tokenizers`.
+"""Megabytes of text a second turned into ids on one thread: ours, TensorFlow Text's FastBertTokenizer, `tokenizers`.
 
     python benchmarks/tokenizer.py VOCAB TEXT [--rounds 5]
 

@@ -13,11 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_bert.checkpoints import ModelFolder
-from keras_bert.encoder import config_of, encoder_of
+from keras_bert.encoder import build_encoder, config_of, encoder_of
 from keras_bert.heads import build_classifier
 from keras_bert.text import Preprocessor
 from keras_bert.training.callbacks import Progress, Restart, RunLog
-from keras_bert.training.distribution import check_batch_size, make_strategy, set_randomness
+from keras_bert.training.distribution import PRECISIONS, check_batch_size, make_strategy, set_randomness
 from keras_bert.training.optimizers import AdamW
 from keras_bert.training.schedules import LinearWarmupDecay
 
@@ -35,6 +35,7 @@ class FinetuneSettings:
     seed: int = 0
     deterministic: bool = False
     strategy: str = "default"
+    precision: str = "float32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,9 +139,8 @@ def finetune_classifier(
 
     with strategy.scope():
         # Made anew inside the scope: the checkpoint's own variables belong to no strategy.
-        source = encoder_of(checkpoint.model)
-        encoder = keras.models.clone_model(source)
-        encoder.set_weights(source.get_weights())
+        encoder = build_encoder(config_of(checkpoint.model), dtype=PRECISIONS[settings.precision])
+        encoder.set_weights(encoder_of(checkpoint.model).get_weights())
         model = build_classifier(encoder, len(labels))
         model.compile(
             optimizer=AdamW(LinearWarmupDecay(settings.learning_rate, int(total_steps * WARMUP_PART), total_steps)),

@@ -141,7 +141,7 @@ COMMANDS = {
     "finetune": (
         "Train a classifier on a pretrained model.",
         ("--checkpoint", "--train", "--dev", "--columns", "--out", "--epochs", "--batch-size", "--max-length")
-        + ("--learning-rate", *_RANDOM),
+        + ("--learning-rate", *_RANDOM, "--precision"),
         ("--checkpoint", "--train", "--dev", "--out"),
         {"epochs": 3, "batch_size": 32, "max_length": 128, "learning_rate": 5e-5},
         (
