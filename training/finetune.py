@@ -137,10 +137,11 @@ def finetune_classifier(
     steps_per_epoch = len(train) // batch_size
     total_steps = settings.epochs * steps_per_epoch
 
+    source = encoder_of(checkpoint.model)
     with strategy.scope():
         # Made anew inside the scope: the checkpoint's own variables belong to no strategy.
         encoder = build_encoder(config_of(checkpoint.model), dtype=PRECISIONS[settings.precision])
-        encoder.set_weights(encoder_of(checkpoint.model).get_weights())
+        encoder.set_weights(source.get_weights())
         model = build_classifier(encoder, len(labels))
         model.compile(
             optimizer=AdamW(LinearWarmupDecay(settings.learning_rate, int(total_steps * WARMUP_PART), total_steps)),
