@@ -69,7 +69,11 @@ def make_classifier_dataset(
         epoch, position = step // steps, step % steps
         places = tf.range(position * batch_size, (position + 1) * batch_size)
         key = tf.stack([tf.constant(seed, tf.int64), epoch])
-        rows = tf.map_fn(lambda place: tf.random.experimental.index_shuffle(place, key, size - 1), places)
+
+        def shuffled(place):
+            return tf.random.experimental.index_shuffle(place, key, size - 1)
+
+        rows = tf.map_fn(shuffled, places)
         texts = tuple(tf.gather(part, rows) for part in segments)
         return preprocessor(texts if len(texts) > 1 else texts[0]), tf.gather(labels, rows)
 
@@ -88,7 +92,11 @@ def predict_logits(
     count = len(segments[0])
     # Texts of like length share a batch, so that little of it is padding.
     order = np.argsort([sum(len(part[i]) for part in segments) for i in range(count)], kind="stable")
-    call = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def call(inputs):
+        return model(inputs, training=False)
+
     logits = None
     for start in range(0, count, batch_size):
         rows = order[start : start + batch_size]
