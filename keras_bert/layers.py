@@ -132,16 +132,20 @@ class Embeddings(keras.layers.Layer):
         self.layer_norm.build((None, None, width))
         self.built = True
 
+    def look_up(self, input_ids):
+        """The word embeddings of ids, `(B, S)` -> `(B, S, D)`."""
+        return ops.cast(ops.take(self.word_table, input_ids, axis=0), self.compute_dtype)
+
     def call(self, input_ids, token_type_ids, training=None):
         length = ops.shape(input_ids)[1]
-        words = ops.take(self.word_table, input_ids, axis=0)  # (B, S, D)
+        words = self.look_up(input_ids)  # (B, S, D)
         # A product with one-hot rows: its gradient is a product too; a gather's would scatter B * S rows into two.
         types = ops.matmul(
             ops.one_hot(token_type_ids, self.type_vocab_size, dtype=self.compute_dtype),
             ops.cast(self.token_type_table, self.compute_dtype),
         )  # (B, S, D)
         positions = ops.cast(self.position_table, self.compute_dtype)[:length]  # (S, D)
-        x = ops.cast(words, self.compute_dtype) + types + ops.expand_dims(positions, 0)
+        x = words + types + ops.expand_dims(positions, 0)
         return self.dropout(self.layer_norm(x), training=training), ops.cast(self.word_table, self.compute_dtype)
 
     def compute_output_shape(self, input_ids_shape, token_type_ids_shape=None):
@@ -216,7 +220,9 @@ class SelfAttention(keras.layers.Layer):
         )
         query = query * (size**-0.5)
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) + attention_bias  # (B, N, S, S)
-        probabilities = ops.cast(self.softmax(scores), self.compute_dtype)
+        # A token alone attends to itself: no need for the softmax, which Keras warns of where it can see the size.
+        probabilities = ops.ones_like(scores) if x.shape[1] == 1 else self.softmax(scores)
+        probabilities = ops.cast(probabilities, self.compute_dtype)
         context = ops.matmul(self.dropout(probabilities, training=training), value)  # (B, N, S, H)
         context = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, self.hidden_size))  # (B * S, D)
         return ops.reshape(self.output_dense(context), ops.shape(x)), probabilities
