@@ -14,6 +14,7 @@ from tensorflow.lite.python.convert import ConverterError
 
 from keras_bert.atomic import atomic_file
 from keras_bert.encoder import config_of
+from keras_bert.export.row_scales import with_row_scales
 from keras_bert.export.saved_model import (
     IDS,
     check_classifier,
@@ -64,6 +65,8 @@ def save_litert(
         raise ValueError(f"Expected the name of a file to write. Received: {os.fspath(path)}, which is a folder.")
 
     model = in_float32(model)
+    if quantize == "dynamic":
+        model = with_row_scales(model)
 
     def from_ids(input_ids, token_type_ids, attention_mask):
         return classifier_outputs(model, dict(zip(IDS, (input_ids, token_type_ids, attention_mask), strict=True)))
