@@ -110,7 +110,7 @@ def verify_artifacts(
                 )
                 results.append(
                     {
-                        "name": os.path.basename(path),
+                        "name": _name(path),
                         "kind": kind,
                         "signature": name,
                         "path": path,
@@ -176,6 +176,12 @@ def format_table(results: Sequence[dict]) -> str:
         lines.append("  ".join(cell.ljust(n) if i < 2 else cell.rjust(n) for i, (cell, n) in enumerate(cells)))
     lines += [f"{result['name']}, {result['signature']}: {result['problem']}" for result in results if not result["ok"]]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _name(path):
+    """The file's or folder's name; a version number, as TF Serving wants it, says nothing without its folder."""
+    folder, name = os.path.split(path)
+    return f"{os.path.basename(folder)}/{name}" if name.isdigit() else name
 
 
 def _check_examples(texts, label_ids, num_classes):
