@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: leftovers of killed runs are not told from files in use, and stay
+    fcntl = None
 
 
 @contextlib.contextmanager
@@ -17,10 +23,7 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
     When the block raises, or the process is killed inside it, what was at `path` is still there as it was.
     """
     path = Path(path).absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    try:
-        scratch.chmod(0o755)
+    with scratch_folder(path.parent, path.name) as scratch:
         yield scratch
         if path.exists():
             # A folder cannot be renamed over another that holds files: the old one steps aside first.
@@ -30,8 +33,6 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
         else:
             os.replace(scratch, path)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -39,12 +40,60 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     """Yields the name of a new file beside `path`; it takes the place of `path` when the block ends well."""
     path = Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path.parent, path.name)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
     scratch = Path(name)
     try:
-        yield scratch
-        scratch.chmod(0o644)
-        os.replace(scratch, path)
+        with _locked(scratch):
+            yield scratch
+            scratch.chmod(0o644)
+            os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: str | os.PathLike, name: str) -> Iterator[Path]:
+    """Yields a new hidden folder in `parent`, gone when the block ends; those of runs that were killed go first."""
+    parent = Path(parent)
+    parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(parent, name)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=parent))
+    try:
+        with _locked(scratch):
+            scratch.chmod(0o755)
+            yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Marks a file or folder as in use until the block ends or the process dies; False where another one has."""
+    if fcntl is None:
+        yield False
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
+        except OSError:  # in use, or a file system without locks
+            locked = False
+        yield locked
+    finally:
+        os.close(handle)
+
+
+def _remove_leftovers(parent: Path, name: str) -> None:
+    """Removes what runs that were killed left of `name`, and puts back what one of them had moved aside."""
+    pattern = f".{glob.escape(name)}.????????"
+    for old in parent.glob(f"{pattern}.old"):
+        if not (parent / name).exists() and (old / "folder").exists():
+            os.replace(old / "folder", parent / name)
+        shutil.rmtree(old, ignore_errors=True)
+    for scratch in parent.glob(f"{pattern}.tmp"):
+        with contextlib.suppress(FileNotFoundError), _locked(scratch) as dead:
+            if dead:
+                shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Callable
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
@@ -14,6 +19,10 @@ import tensorflow as tf
 from keras_bert.atomic import atomic_file
 
 Progress = Callable[[int, int, dict], None]  # steps done, steps in all, the latest averages
+# A checkpoint is due after so many seconds, or so many times as long as writing the last one took, if that is more:
+# a stop costs little work, and writing the checkpoints of a large model at most a fiftieth of the time.
+CHECKPOINT_EVERY_SECONDS = 60.0
+CHECKPOINT_EVERY_WRITES = 50
 
 
 class RunLog(keras.callbacks.Callback):
@@ -36,18 +45,49 @@ class RunLog(keras.callbacks.Callback):
         self.interval = max(interval, 1)
         self.progress = progress
         self._writer = tf.summary.create_file_writer(str(tensorboard)) if tensorboard else None
+        # The averages of this row's steps before a restart; Keras counts from the restart on.
+        self._begun: dict = {"steps": 0, "averages": {}}
+        self._latest: dict = {}
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
+        self._latest = logs or {}
         if self.step % self.interval == 0 or self.step == self.total_steps:
-            row = {"step": self.step, **{key: float(value) for key, value in (logs or {}).items()}}
+            row = {"step": self.step, **self._averages()}
             rate = self.model.optimizer.learning_rate
             row["learning_rate"] = float(keras.ops.convert_to_numpy(rate))
             self.rows.append(row)
             self.write(row)
+            if not math.isfinite(row["loss"]):
+                raise FloatingPointError(
+                    f"The loss is {row['loss']} after {self.step} steps; a lower --learning-rate usually helps. "
+                    f"Received: {row['learning_rate']:.3g} at this step."
+                )
             self.model.reset_metrics()
+            self._begun, self._latest = {"steps": 0, "averages": {}}, {}
         if self.progress:
             self.progress(self.step, self.total_steps, logs or {})
+
+    def state(self) -> dict:
+        """What a run that goes on needs to write the rows that this one would have written."""
+        steps = self.step - (self.rows[-1]["step"] if self.rows else 0)
+        return {"step": self.step, "rows": self.rows, "begun": {"steps": steps, "averages": self._averages()}}
+
+    def set_state(self, state: dict) -> None:
+        """Goes on from `state()`; the rows are written to TensorBoard again."""
+        self.step, self.rows, self._begun = state["step"], state["rows"], state["begun"]
+        for row in self.rows:
+            self.write(row)
+
+    def _averages(self) -> dict:
+        before, averages = self._begun["steps"], self._begun["averages"]
+        since = self.step - (self.rows[-1]["step"] if self.rows else 0) - before
+        if not before or not since:
+            return {key: float(value) for key, value in self._latest.items()} or averages
+        return {
+            key: (before * averages.get(key, float(value)) + since * float(value)) / (before + since)
+            for key, value in self._latest.items()
+        }
 
     def write(self, row: dict) -> None:
         """Writes the numbers of a row to TensorBoard under their names."""
@@ -77,20 +117,19 @@ class Restart:
     def __init__(self, folder: str | os.PathLike, settings: dict):
         self.folder = Path(folder)
         self.settings = json.loads(json.dumps(settings))
+        self.interrupted = self.stepped = False
 
     def restore(self, model: keras.Model, log: RunLog) -> int:
         """Loads the newest state into the model and the log; returns the number of steps done, 0 for a new run."""
         try:
             state = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return 0
-        if state["settings"] != self.settings:
+        if state["settings"] != self.settings or not (self.folder / f"{state['checkpoint']}.index").is_file():
             return 0
-        checkpoint = _checkpoint_of(model)
-        checkpoint.restore(str(self.folder / state["checkpoint"])).assert_consumed()
-        log.rows, log.step = state["rows"], state["step"]
-        for row in log.rows:
-            log.write(row)
+        checkpoint = _checkpoint_of(model)  # kept while TensorFlow looks at it
+        checkpoint.read(str(self.folder / state["checkpoint"])).assert_consumed()
+        log.set_state(state["log"])
         return log.step
 
     def save(self, model: keras.Model, log: RunLog) -> None:
@@ -98,24 +137,69 @@ class Restart:
         self.folder.mkdir(parents=True, exist_ok=True)
         name = f"step_{log.step}"
         _checkpoint_of(model).write(str(self.folder / name))
-        state = {"step": log.step, "checkpoint": name, "rows": log.rows, "settings": self.settings}
+        state = {"checkpoint": name, "log": log.state(), "settings": self.settings}
         with atomic_file(self.folder / "state.json") as scratch:
             scratch.write_text(json.dumps(state), encoding="utf-8")
-        for file in self.folder.glob("step_*"):
-            if not file.name.startswith(name + "."):
-                file.unlink()
+        for old in self.folder.glob("step_*"):  # also what a run that was killed while it wrote left
+            if not old.name.startswith(name + "."):
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
 
     def forget(self) -> None:
         """Removes the folder: the run is complete."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def callback(self, log: RunLog, every_steps: int) -> keras.callbacks.Callback:
-        """Saves every `every_steps` steps; callbacks that write to the log come before it in the list."""
-        return keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda batch, logs: (
-                self.save(log.model, log) if log.step % every_steps == 0 and log.step < log.total_steps else None
-            )
-        )
+        """Saves every `every_steps` steps, more often where these are slow, at the end, and on Ctrl-C.
+
+        Callbacks that write to the log come before it in the list. It sees Ctrl-C inside `interruptible`.
+        """
+        return _Save(self, log, every_steps)
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Within the block, Ctrl-C saves after the step at hand and then interrupts; pressed again, it does so at once.
+
+        SIGTERM, with which schedulers stop a job, does the same.
+        """
+        self.interrupted = self.stepped = False
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals are the main thread's
+            return
+
+        def handle(number, frame):
+            if self.interrupted or not self.stepped:  # before the first step there is nothing to save
+                raise KeyboardInterrupt
+            self.interrupted = True
+
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: handler for number, handler in before.items() if handler not in (None, signal.SIG_IGN)}
+        try:
+            for number in before:
+                signal.signal(number, handle)
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+
+class _Save(keras.callbacks.Callback):
+    def __init__(self, restart: Restart, log: RunLog, every_steps: int):
+        super().__init__()
+        self.restart, self.log, self.every_steps = restart, log, every_steps
+        self.saved_at, self.pause_seconds = time.monotonic(), CHECKPOINT_EVERY_SECONDS
+
+    def on_train_batch_end(self, batch, logs=None):
+        log, now = self.log, time.monotonic()
+        self.restart.stepped = True
+        due = log.step % self.every_steps == 0 or log.step == log.total_steps
+        if due or self.restart.interrupted or now - self.saved_at >= self.pause_seconds:
+            self.restart.save(log.model, log)
+            self.saved_at = time.monotonic()
+            self.pause_seconds = max(CHECKPOINT_EVERY_SECONDS, CHECKPOINT_EVERY_WRITES * (self.saved_at - now))
+        if self.restart.interrupted:
+            raise KeyboardInterrupt
 
 
 def _checkpoint_of(model: keras.Model) -> tf.train.Checkpoint:

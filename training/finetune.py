@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -92,8 +93,9 @@ def predict_logits(
     count = len(segments[0])
     # Texts of like length share a batch, so that little of it is padding.
     order = np.argsort([sum(len(part[i]) for part in segments) for i in range(count)], kind="stable")
+    ids = {name: tf.TensorSpec([None, None], tf.int32) for name in ("input_ids", "token_type_ids", "attention_mask")}
 
-    @tf.function(reduce_retracing=True, autograph=False)
+    @tf.function(input_signature=[ids], autograph=False)  # one trace for every batch and length
     def call(inputs):
         return model(inputs, training=False)
 
@@ -159,7 +161,7 @@ def finetune_classifier(
     log = RunLog(total_steps, steps_per_epoch, tensorboard, progress)
     dev_scores = _DevScores(log, preprocessor, dev, settings.batch_size)
     callbacks = [log, dev_scores]
-    done = 0
+    restart, done = None, 0
     if restart_folder is not None:
         start = _digest(train, source)
         restart = Restart(restart_folder, {**dataclasses.asdict(settings), "labels": list(labels), "start": start})
@@ -169,9 +171,11 @@ def finetune_classifier(
         dataset = make_classifier_dataset(
             train, preprocessor, batch_size, settings.epochs, seed=settings.seed, start_step=done
         )
-        model.fit(dataset, steps_per_epoch=total_steps - done, callbacks=callbacks, verbose=0, shuffle=False)
+        with restart.interruptible() if restart else contextlib.nullcontext():
+            model.fit(dataset, steps_per_epoch=total_steps - done, callbacks=callbacks, verbose=0, shuffle=False)
     report = {"steps": total_steps, "examples": len(train), "curve": log.rows}
-    return ModelFolder(model, checkpoint.tokenizer, "classifier", settings.max_length, list(labels)), report
+    segments = len(train.segments())
+    return ModelFolder(model, checkpoint.tokenizer, "classifier", settings.max_length, list(labels), segments), report
 
 
 def _digest(train: Examples, encoder: keras.Model) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -113,7 +114,7 @@ def pretrain(
         compile_pretrainer(model, settings)
     log = RunLog(settings.steps, max(1, settings.steps // 100), tensorboard, progress)
     callbacks = [log]
-    done = 0
+    restart, done = None, 0
     if restart_folder is not None:
         fingerprint = {
             "settings": dataclasses.asdict(settings),
@@ -122,19 +123,15 @@ def pretrain(
         }
         restart = Restart(restart_folder, {**fingerprint, "examples": len(train), "sum": int(train.input_ids.sum())})
         done = restart.restore(model, log)
-        # Whole rows of the log, so that a run that goes on after a stop writes the rows that it would have written.
+        # Whole rows of the log, which a run that goes on then writes to the last bit as it would have.
         rows = math.ceil(max(10, settings.steps // 20) / log.interval)
         callbacks.append(restart.callback(log, every_steps=rows * log.interval))
     if done < settings.steps:
         dataset = make_pretraining_dataset(
             train, masker, settings.batch_size, settings.steps, seed=settings.seed, start_step=done
         )
-        model.fit(dataset, steps_per_epoch=settings.steps - done, callbacks=callbacks, verbose=0, shuffle=False)
-    if not np.isfinite(log.rows[-1]["loss"]):
-        raise FloatingPointError(
-            f"The loss is {log.rows[-1]['loss']} after {settings.steps} steps; a lower --learning-rate usually helps. "
-            f"Received: learning_rate={settings.learning_rate}"
-        )
+        with restart.interruptible() if restart else contextlib.nullcontext():
+            model.fit(dataset, steps_per_epoch=settings.steps - done, callbacks=callbacks, verbose=0, shuffle=False)
     report = {
         "steps": settings.steps,
         "examples": len(train),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 
 import keras
 
+from keras_bert.atomic import scratch_folder
 from keras_bert.encoder import config_of
 from keras_bert.model import BertModel
 from keras_bert.text import Tokenizer, load_vocabulary, save_vocabulary
@@ -22,13 +22,14 @@ FILES = ("model.keras", "vocab.txt", "keras_bert.json")
 
 @dataclasses.dataclass
 class ModelFolder:
-    """What a model folder holds: enough to evaluate, predict and export."""
+    """What a model folder holds: enough to evaluate, predict and export; `segments` is 2 where texts come in pairs."""
 
     model: keras.Model
     tokenizer: Tokenizer
     task: str
     max_length: int
     labels: list[str] | None = None
+    segments: int = 1
 
 
 def save_model_folder(folder: ModelFolder, path: str | os.PathLike) -> None:
@@ -44,6 +45,7 @@ def save_model_folder(folder: ModelFolder, path: str | os.PathLike) -> None:
         "task": folder.task,
         "labels": folder.labels,
         "max_length": folder.max_length,
+        "segments": folder.segments,
         "tokenizer": {
             "lowercase": folder.tokenizer.lowercase,
             "strip_accents": folder.tokenizer.strip_accents,
@@ -54,15 +56,15 @@ def save_model_folder(folder: ModelFolder, path: str | os.PathLike) -> None:
     }
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".model.", dir=path) as scratch:
+    with scratch_folder(path, "model") as scratch:
         # The same layers in an uncompiled model: an optimizer's moments would triple the file and serve nobody.
         bare = BertModel(folder.model.input, folder.model.output, name=folder.model.name)
-        bare.save(Path(scratch, "model.keras"))
-        save_vocabulary(folder.tokenizer.vocabulary, Path(scratch, "vocab.txt"))
+        bare.save(scratch / "model.keras")
+        save_vocabulary(folder.tokenizer.vocabulary, scratch / "vocab.txt")
         text = json.dumps(description, indent=2, ensure_ascii=False)
-        Path(scratch, "keras_bert.json").write_text(text + "\n", encoding="utf-8")
+        (scratch / "keras_bert.json").write_text(text + "\n", encoding="utf-8")
         for name in FILES:
-            os.replace(Path(scratch, name), path / name)
+            os.replace(scratch / name, path / name)
 
 
 def load_model_folder(path: str | os.PathLike) -> ModelFolder:
@@ -72,22 +74,12 @@ def load_model_folder(path: str | os.PathLike) -> ModelFolder:
       FileNotFoundError: there is no such folder, or a file of it is missing.
       ValueError: a file cannot be read, or the vocabulary is not the one that the model was trained with.
     """
-    path = Path(path)
-    if not path.is_dir():
-        raise FileNotFoundError(
-            f"Expected a model folder, as `keras-bert pretrain` and `keras-bert finetune` write it. Received: {path}, "
-            f"which {'is a file' if path.exists() else 'does not exist'}."
-        )
-    for name in FILES:
-        if not (path / name).is_file():
-            raise FileNotFoundError(
-                f"Expected a model folder with keras_bert.json, model.keras and vocab.txt. Received: {path}, "
-                f"which has no {name}."
-            )
+    path = check_model_folder(path)
     try:
         description = json.loads((path / "keras_bert.json").read_text(encoding="utf-8"))
         task, rules = description["task"], dict(description["tokenizer"])
         labels, max_length = description["labels"], int(description["max_length"])
+        segments = int(description.get("segments", 1))
         expected_hash = rules.pop("hash")
         version = description["format_version"]
     except (ValueError, KeyError, TypeError) as error:
@@ -113,7 +105,24 @@ def load_model_folder(path: str | os.PathLike) -> ModelFolder:
             f"Expected a complete Keras model in {path / 'model.keras'}. "
             f"Received a file that Keras cannot read: {error}"
         ) from error
-    return ModelFolder(model, tokenizer, task, max_length, labels)
+    return ModelFolder(model, tokenizer, task, max_length, labels, segments)
+
+
+def check_model_folder(path: str | os.PathLike) -> Path:
+    """Returns the path; raises FileNotFoundError where the folder, or a file of it, is missing."""
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"Expected a model folder, as `keras-bert pretrain` and `keras-bert finetune` write it. Received: {path}, "
+            f"which {'is a file' if path.exists() else 'does not exist'}."
+        )
+    for name in FILES:
+        if not (path / name).is_file():
+            raise FileNotFoundError(
+                f"Expected a model folder with keras_bert.json, model.keras and vocab.txt. Received: {path}, "
+                f"which has no {name}."
+            )
+    return path
 
 
 def load_checkpoint(path: str | os.PathLike) -> tuple[keras.Model, Tokenizer]:
