@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import Sequence
@@ -93,22 +94,28 @@ def predict_logits(
     count = len(segments[0])
     # Texts of like length share a batch, so that little of it is padding.
     order = np.argsort([sum(len(part[i]) for part in segments) for i in range(count)], kind="stable")
-    ids = {name: tf.TensorSpec([None, None], tf.int32) for name in ("input_ids", "token_type_ids", "attention_mask")}
-
-    @tf.function(input_signature=[ids], autograph=False)  # one trace for every batch and length
-    def call(inputs):
-        return model(inputs, training=False)
-
-    logits = None
+    forward, logits = _forward(model), None
     for start in range(0, count, batch_size):
         rows = order[start : start + batch_size]
         texts = tuple(tf.constant([part[i] for i in rows]) for part in segments)
-        batch = call(preprocessor(texts if len(texts) > 1 else texts[0])).numpy()
+        batch = forward(preprocessor(texts if len(texts) > 1 else texts[0])).numpy()
         logits = np.zeros((count, batch.shape[1]), np.float32) if logits is None else logits
         logits[rows] = batch
         if progress:
             progress(min(start + batch_size, count), count, {})
     return logits if logits is not None else np.zeros((0, model.output_shape[-1]), np.float32)
+
+
+@functools.lru_cache(maxsize=1)
+def _forward(model: keras.Model):
+    """The model as a graph, traced once for every batch and length, and once for every epoch's scores."""
+    ids = {name: tf.TensorSpec([None, None], tf.int32) for name in ("input_ids", "token_type_ids", "attention_mask")}
+
+    @tf.function(input_signature=[ids], autograph=False)
+    def forward(inputs):
+        return model(inputs, training=False)
+
+    return forward
 
 
 def finetune_classifier(
