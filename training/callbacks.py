@@ -140,13 +140,20 @@ class Restart:
         state = {"checkpoint": name, "log": log.state(), "settings": self.settings}
         with atomic_file(self.folder / "state.json") as scratch:
             scratch.write_text(json.dumps(state), encoding="utf-8")
-        for old in self.folder.glob("step_*"):  # also what a run that was killed while it wrote left
-            if not old.name.startswith(name + "."):
-                shutil.rmtree(old) if old.is_dir() else old.unlink()
+        self._remove_checkpoints(but=name)
 
     def forget(self) -> None:
-        """Removes the folder: the run is complete."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Removes what it wrote: the run is complete."""
+        if (self.folder / "state.json").exists():
+            (self.folder / "state.json").unlink()
+            self._remove_checkpoints()
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+
+    def _remove_checkpoints(self, but: str = "") -> None:
+        for old in self.folder.glob("step_*"):  # also what a run that was killed while it wrote left
+            if not (but and old.name.startswith(f"{but}.")):
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
 
     def callback(self, log: RunLog, every_steps: int) -> keras.callbacks.Callback:
         """Saves every `every_steps` steps, more often where these are slow, at the end, and on Ctrl-C.

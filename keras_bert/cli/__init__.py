@@ -3,42 +3,81 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
+import signal
 import sys
 import tempfile
+import threading
 
 from keras_bert.cli.arguments import make_parser
+from keras_bert.cli.errors import UsageError, one_line
 
+__all__ = ["UsageError", "main"]
 
-class UsageError(ValueError):
-    """Flags that do not go together: exit status 2, as for a flag that does not exist."""
+_GO_ON = ("quickstart", "pretrain", "finetune")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command. Returns the exit status: 0, 1 for an error, 2 for wrong usage."""
+    argv = sys.argv[1:] if argv is None else list(argv)
     arguments = make_parser().parse_args(argv)
+    arguments.argv = argv
     # TensorFlow's C++ log would bury the one line that matters; a user who wants it sets the variable.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        with _quiet_stderr(arguments.debug):
-            from keras_bert.cli import commands
+        with _terminable():
+            with _quiet_stderr(arguments.debug):
+                from keras_bert.cli import commands
 
-        return commands.run(arguments)
+            status = commands.run(arguments)
+            sys.stdout.flush()
+            return status
     except KeyboardInterrupt:
+        _say(arguments, f"interrupted; {_after_interruption(arguments.command)}")
         if arguments.debug:
             raise
-        print(f"keras-bert {arguments.command}: interrupted; what was finished is kept, and the same command goes on "
-              "from there.", file=sys.stderr)  # fmt: skip
-        return 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # a reader such as `head` has enough
-        return 1
+        pass  # a reader such as `head` has enough
     except Exception as error:  # the boundary: whatever went wrong, a user gets one line
         if arguments.debug:
             raise
-        print(f"keras-bert {arguments.command}: error: {one_line(error)}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        _say(arguments, f"error: {one_line(error)}")
+        if isinstance(error, UsageError):
+            return 2
+    _close_stdout()
+    return 1
+
+
+def _say(arguments, text: str) -> None:
+    print(f"keras-bert {arguments.command}: {text}", file=sys.stderr)
+
+
+def _after_interruption(command: str) -> str:
+    if command in _GO_ON:
+        return "what was finished is kept, and the same command goes on from there."
+    return "nothing half-written was left. Run the same command again."
+
+
+def _close_stdout() -> None:
+    """What cannot be written any more must not be tried again, and complained about, when Python ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _terminable():
+    """SIGTERM, with which schedulers and containers stop a process, leaves as little behind as Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
@@ -53,23 +92,10 @@ def _quiet_stderr(debug: bool):
         os.dup2(held_back.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             held_back.seek(0)
             os.write(terminal, held_back.read())
             raise
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
-
-
-def one_line(error: Exception) -> str:
-    """The message of an error, without line breaks; the system's errors get the advice that they lack."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC or "No space left on device" in text:
-        return f"The disk is full ({text[:200]}). Free some space and run the same command again; finished stages are kept."
-    if isinstance(error, PermissionError):
-        return f"Expected a folder that can be written. Received: {error.filename}, {error.strerror}; choose another --out."
-    if isinstance(error, NotADirectoryError | FileExistsError):
-        return f"Expected a folder, or a name that is free. Received: {error.filename}, which is a file; choose another --out."
-    expected = isinstance(error, ValueError | OSError | ImportError | FloatingPointError)
-    return text if expected else f"{type(error).__name__}: {text[:500]} (--debug shows where)"

@@ -3,68 +3,100 @@
 from __future__ import annotations
 
 import argparse
+from typing import NamedTuple
 
 from keras_bert.version import __version__
 
-PRESETS = ("tiny", "mini", "small", "medium", "base", "large")  # checked against config.PRESETS by a test
+# Copies of what the packages that these belong to define, which a test compares: importing those takes seconds.
+PRESETS = ("tiny", "mini", "small", "medium", "base", "large")
 STRATEGIES = ("default", "mirrored")
 PRECISIONS = ("float32", "bfloat16", "float16")
+COLUMNS = ("text", "text_pair", "label")
 FORMATS = ("saved_model", "litert", "litert-int8")
 
+_MOST = 2**31 - 1  # what TensorFlow takes for a size
+_MOST_SEED = 2**32 - 1  # what NumPy takes
+_LEAST_LENGTH = 5  # [CLS] a [SEP] b [SEP]
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
-    return value
+
+def _whole_number(least: int, most: int = _MOST):
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, got {text!r}")
+        return value
+
+    return read
 
 
 def _rate(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 10:
-        raise argparse.ArgumentTypeError(f"expected a learning rate above 0, such as 5e-5, got {text}")
+        raise argparse.ArgumentTypeError(f"expected a learning rate above 0 and below 10, such as 5e-5, got {text!r}")
     return value
 
 
 def _columns(text: str) -> dict[str, str]:
     pairs = [pair.partition("=") for pair in text.split(",")]
-    if not all(name and mark and column for name, mark, column in pairs):
-        raise argparse.ArgumentTypeError(f"expected NAME=COLUMN pairs, such as text=sentence,label=class, got {text}")
+    names = {name for name, _, _ in pairs}
+    if not names.issubset(COLUMNS) or len(names) < len(pairs) or not all(column for _, _, column in pairs):
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=COLUMN pairs, such as text=sentence,label=class, each NAME one of {', '.join(COLUMNS)} and "
+            f"given once, got {text!r}"
+        )
     return {name: column for name, _, column in pairs}
 
 
+def _name(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a name, got an empty one")
+    return text
+
+
 FLAGS = {
-    "--out": {"metavar": "DIR", "help": "folder to write to; made if it does not exist"},
+    "--out": {"metavar": "DIR", "type": _name, "help": "folder to write to; made if it does not exist"},
     "--text": {
         "metavar": "FILE",
+        "type": _name,
         "nargs": "+",
-        "help": "plain text: a blank line between documents; .txt or .md, also .gz",
+        "help": "plain text, a blank line between documents, or Markdown (.md); also .gz; patterns in quotes work",
     },
-    "--vocab": {"metavar": "FILE", "help": "vocab.txt, one piece a line"},
-    "--vocab-size": {"metavar": "N", "type": _positive, "help": "pieces to learn (default %(default)s)"},
+    "--vocab": {"metavar": "FILE", "type": _name, "help": "vocab.txt, one piece a line"},
+    "--vocab-size": {"metavar": "N", "type": _whole_number(1), "help": "pieces to learn (default %(default)s)"},
     "--cased": {"action": "store_true", "help": "keep case and accents (default: lower-case)"},
     "--preset": {"choices": PRESETS, "help": "size of the model (default %(default)s)"},
-    "--checkpoint": {"metavar": "DIR", "help": "model folder that pretrain or finetune wrote"},
+    "--checkpoint": {"metavar": "DIR", "type": _name, "help": "model folder that pretrain or finetune wrote"},
     "--train": {
         "metavar": "FILE",
+        "type": _name,
         "help": "labelled rows: .tsv, .csv or .jsonl, also .gz; columns text, label and, if any, text_pair",
     },
-    "--dev": {"metavar": "FILE", "help": "held-out labelled rows, in the same form as --train"},
+    "--dev": {"metavar": "FILE", "type": _name, "help": "held-out rows, in the same form as --train"},
     "--columns": {
         "metavar": "NAME=COLUMN,...",
         "type": _columns,
-        "help": "columns that have other names, as text=sentence",
+        "help": "columns that have other names, as text=sentence,label=class",
     },
-    "--epochs": {"metavar": "N", "type": _positive, "help": "passes over the training rows (default %(default)s)"},
-    "--steps": {"metavar": "N", "type": _positive, "help": "pretraining steps (default %(default)s)"},
+    "--epochs": {
+        "metavar": "N",
+        "type": _whole_number(1),
+        "help": "passes over the training rows (default %(default)s)",
+    },
+    "--steps": {"metavar": "N", "type": _whole_number(1), "help": "pretraining steps (default %(default)s)"},
     "--batch-size": {
         "metavar": "N",
-        "type": _positive,
+        "type": _whole_number(1),
         "help": "examples a step, over all replicas (default %(default)s)",
     },
     "--max-length": {
         "metavar": "N",
-        "type": _positive,
+        "type": _whole_number(_LEAST_LENGTH),
         "help": "tokens a text is cut to, [CLS] and [SEP] included (default %(default)s)",
     },
     "--learning-rate": {
@@ -72,7 +104,12 @@ FLAGS = {
         "type": _rate,
         "help": "the highest rate, after warm-up (default %(default)s)",
     },
-    "--seed": {"metavar": "N", "type": int, "default": 0, "help": "of everything random (default %(default)s)"},
+    "--seed": {
+        "metavar": "N",
+        "type": _whole_number(0, _MOST_SEED),
+        "default": 0,
+        "help": "of everything random (default %(default)s)",
+    },
     "--deterministic": {"action": "store_true", "help": "the same bits in every run; slower"},
     "--strategy": {"choices": STRATEGIES, "default": "default", "help": "tf.distribute strategy (default %(default)s)"},
     "--precision": {
@@ -83,108 +120,95 @@ FLAGS = {
     "--to": {"choices": FORMATS, "nargs": "+", "default": list(FORMATS), "help": "artifacts to write (default: all)"},
     "--debug": {"action": "store_true", "help": "show the traceback of an error"},
 }
-_RANDOM = ("--seed", "--deterministic", "--strategy")
 
-# command: (one line, flags, flags that must be given, other defaults, examples)
+
+class Command(NamedTuple):
+    """One command: `defaults` are by argument name; --debug is every command's."""
+
+    summary: str
+    required: str
+    optional: str
+    defaults: dict
+    examples: tuple[str, ...]
+
+
+_TRAINING = "--batch-size --max-length --learning-rate --seed --deterministic --strategy --precision"
+
 COMMANDS = {
-    "quickstart": (
+    "quickstart": Command(
         "Run the whole path, from raw text to verified artifacts and a report.",
-        (
-            "--out",
-            "--text",
-            "--train",
-            "--dev",
-            "--columns",
-            "--vocab-size",
-            "--cased",
-            "--preset",
-            "--steps",
-            "--epochs",
-        )
-        + ("--batch-size", "--max-length", "--learning-rate", *_RANDOM, "--precision"),
-        (),
+        "",
+        f"--out --text --train --dev --columns --vocab-size --cased --preset --steps --epochs {_TRAINING}",
         {"out": "keras-bert-quickstart", "vocab_size": 4000, "preset": "tiny", "steps": 600, "epochs": 5}
         | {"batch_size": 64, "max_length": 64, "learning_rate": 3e-3},
         ("keras-bert quickstart", "keras-bert quickstart --out run --text corpus.txt --train train.tsv --dev dev.tsv"),
     ),
-    "vocab": (
+    "vocab": Command(
         "Learn a WordPiece vocabulary from text.",
-        ("--text", "--out", "--vocab-size", "--cased"),
-        ("--text", "--out"),
+        "--text --out",
+        "--vocab-size --cased",
         {"vocab_size": 30522},
         (
             "keras-bert vocab --text books/*.txt.gz --out vocab",
             "keras-bert vocab --text zh.txt --vocab-size 21128 --out vocab",
         ),
     ),
-    "pretrain": (
+    "pretrain": Command(
         "Pretrain a BERT from random weights with masked language model and next sentence prediction.",
-        (
-            "--text",
-            "--vocab",
-            "--cased",
-            "--out",
-            "--preset",
-            "--steps",
-            "--batch-size",
-            "--max-length",
-            "--learning-rate",
-        )
-        + (*_RANDOM, "--precision"),
-        ("--text", "--vocab", "--out"),
+        "--text --vocab --out",
+        f"--cased --preset --steps {_TRAINING}",
         {"preset": "mini", "steps": 10000, "batch_size": 32, "max_length": 128, "learning_rate": 1e-3},
         (
             "keras-bert pretrain --text corpus.txt --vocab vocab/vocab.txt --out pretrained",
-            "keras-bert pretrain --text corpus.txt --vocab vocab/vocab.txt --preset base --precision bfloat16 --out base",
+            "keras-bert pretrain --text corpus.txt --vocab vocab.txt --preset base --precision bfloat16 --out base",
         ),
     ),
-    "finetune": (
+    "finetune": Command(
         "Train a classifier on a pretrained model.",
-        ("--checkpoint", "--train", "--dev", "--columns", "--out", "--epochs", "--batch-size", "--max-length")
-        + ("--learning-rate", *_RANDOM, "--precision"),
-        ("--checkpoint", "--train", "--dev", "--out"),
+        "--checkpoint --train --dev --out",
+        f"--columns --epochs {_TRAINING}",
         {"epochs": 3, "batch_size": 32, "max_length": 128, "learning_rate": 5e-5},
         (
             "keras-bert finetune --checkpoint pretrained --train train.tsv --dev dev.tsv --out model",
-            "keras-bert finetune --checkpoint pretrained --train t.csv.gz --dev d.csv --columns text=review --out model",
+            "keras-bert finetune --checkpoint base --train t.csv.gz --dev d.csv --columns text=review --out model",
         ),
     ),
-    "evaluate": (
+    "evaluate": Command(
         "Score a classifier on labelled rows.",
-        ("--checkpoint", "--dev", "--columns", "--out", "--batch-size"),
-        ("--checkpoint", "--dev"),
+        "--checkpoint --dev",
+        "--columns --out --batch-size",
         {"batch_size": 32},
         (
             "keras-bert evaluate --checkpoint model --dev dev.tsv",
             "keras-bert evaluate --checkpoint model --dev d.jsonl --out scores",
         ),
     ),
-    "predict": (
-        "Label texts: given as arguments, or one a line on standard input.",
-        ("--checkpoint", "--batch-size"),
-        ("--checkpoint",),
+    "predict": Command(
+        "Label texts: given as arguments, or one a line on standard input; a tab between the two texts of a pair.",
+        "--checkpoint",
+        "--batch-size",
         {"batch_size": 32},
         (
             'keras-bert predict --checkpoint model "a lovely film"',
             "keras-bert predict --checkpoint model < texts.txt > labels.jsonl",
         ),
     ),
-    "export": (
+    "export": Command(
         "Write a SavedModel that takes strings, and LiteRT files.",
-        ("--checkpoint", "--out", "--to"),
-        ("--checkpoint", "--out"),
+        "--checkpoint --out",
+        "--to",
         {},
         (
             "keras-bert export --checkpoint model --out artifacts",
             "keras-bert export --checkpoint model --to litert-int8 --out phone",
         ),
     ),
-    "verify": (
+    "verify": Command(
         "Compare artifacts with the Keras model, each in a fresh process.",
-        ("--checkpoint", "--dev", "--columns", "--out"),
-        ("--checkpoint", "--dev"),
+        "--checkpoint --dev",
+        "--columns --out",
         {},
-        ("keras-bert verify --checkpoint model --dev dev.tsv artifacts/saved_model artifacts/*.tflite",),
+        ("keras-bert verify --checkpoint model --dev dev.tsv artifacts/saved_model/1 artifacts/*.tflite",),
     ),
 }
 
@@ -198,7 +222,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"keras-bert {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (summary, flags, required, defaults, examples) in COMMANDS.items():
+    for name, (summary, required, optional, defaults, examples) in COMMANDS.items():
         command = commands.add_parser(
             name,
             help=summary,
@@ -207,16 +231,16 @@ def make_parser() -> argparse.ArgumentParser:
             epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
             allow_abbrev=False,
         )
-        for flag in (*flags, "--debug"):
+        for flag in (*required.split(), *optional.split(), "--debug"):
             options = dict(FLAGS[flag])
             key = flag.removeprefix("--").replace("-", "_")
             if key in defaults:
                 options["default"] = defaults[key]
-            command.add_argument(flag, required=flag in required, **options)
+            command.add_argument(flag, required=flag in required.split(), **options)
         if name == "predict":
             command.add_argument("texts", nargs="*", metavar="TEXT", help="texts to label")
         if name == "verify":
             command.add_argument(
-                "artifacts", nargs="+", metavar="ARTIFACT", help="SavedModel folders and .tflite files"
+                "artifacts", nargs="+", metavar="ARTIFACT", type=_name, help="SavedModel folders and .tflite files"
             )
     return parser

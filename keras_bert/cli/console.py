@@ -9,41 +9,54 @@ from collections.abc import Callable, Iterator
 
 LINE_EVERY_SECONDS = 15.0
 
+Progress = Callable[[int, int, dict], None]  # steps done, steps in all, the latest figures
+
 
 class Console:
     """Writes to standard error, so that standard output holds nothing but results."""
 
     def __init__(self):
         self.interactive = sys.stderr.isatty()
+        self._bars = None
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        """Writes a line, above the bar if there is one."""
+        if self._bars is None:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextlib.contextmanager
-    def progress(self, name: str) -> Iterator[Callable[[int, int, dict], None]]:
-        """Yields a function of (steps done, steps in all, latest figures) that shows them."""
-        if self.interactive:
-            from rich.console import Console as RichConsole
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    def progress(self, name: str) -> Iterator[Progress]:
+        """Yields a function that shows how far a stage is; until it is called, only that the stage is at work."""
+        if not self.interactive:
+            yield _plain_lines(self, name)
+            return
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
 
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("ETA"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[figures]}"),
-            )
-            with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bars:
-                bar = bars.add_task(f"  {name}", total=None, figures="")
+        columns = (
+            TextColumn("  {task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+        )
+        with Bars(*columns, console=RichConsole(stderr=True), transient=True) as bars:
+            bar = bars.add_task(name, total=None, figures="")
+            self._bars = bars
+            try:
                 yield lambda done, total, figures: bars.update(
                     bar, completed=done, total=total, figures=_listed(figures)
                 )
-        else:
-            yield _plain_lines(self, name)
+            finally:
+                self._bars = None
 
 
-def _plain_lines(console: Console, name: str) -> Callable[[int, int, dict], None]:
+def _plain_lines(console: Console, name: str) -> Progress:
     started = last = time.monotonic()
     first_step = None
 

@@ -2,39 +2,64 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from keras_bert.atomic import atomic_file
-from keras_bert.cli.console import Console
+from keras_bert.cli.console import Console, Progress
+from keras_bert.cli.errors import UsageError
 from keras_bert.version import __version__
 
 
-def run_stage(folder: Path, name: str, settings: dict, work: Callable[[Path], dict], console: Console) -> dict:
-    """Runs `work(folder)` unless `folder/stage.json` says that it was done with these settings.
+def run_stage(
+    folder: Path,
+    name: str,
+    settings: dict,
+    work: Callable[[Path, Progress], dict],
+    console: Console,
+    files: Sequence[str] = (),
+) -> dict:
+    """Runs `work(folder, progress)` unless `folder/stage.json` says that it was done with these settings.
 
-    `work` writes its files whole (each takes its place in one go) and returns a JSON-serialisable report. stage.json is
-    written last: without it nothing in the folder counts.
+    `work` writes `files`, each of which takes its place in one go, and returns a JSON-serialisable report. stage.json
+    is written last and holds their hashes: what an interrupted run has replaced in part, or somebody has changed, does
+    not count.
 
     Returns:
-      {"name", "seconds", "reused", "settings", "report"}.
+      {"name", "seconds", "reused", "settings", "files", "report"}.
     """
     settings = json.loads(json.dumps({**settings, "version": __version__}))
     record_path = folder / "stage.json"
     record = _read(record_path)
+    if record and record["name"] != name:
+        raise UsageError(
+            f"Expected an --out of its own for {name}. Received: {folder}, which holds the result of {record['name']}; "
+            "choose another --out."
+        )
     if record and record["settings"] == settings:
-        console.say(f"{name}: complete already, reused from {folder}")
-        return {**record, "reused": True}
+        if all(hash == _hash(folder / file) for file, hash in record["files"].items()):
+            console.say(f"{name}: complete already, reused from {folder}")
+            return {**record, "reused": True}
+        console.say(f"{name}: a file of the result in {folder} is missing or was changed; it is made again")
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    record_path.unlink(missing_ok=True)
     console.say(f"{name} ...")
     started = time.monotonic()
-    report = work(folder)
-    record = {"name": name, "seconds": time.monotonic() - started, "settings": settings, "report": report}
+    try:
+        with console.progress(name) as progress:
+            report = work(folder, progress)
+    except BaseException:
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # only if it is still empty
+        raise
+    record = {"name": name, "seconds": time.monotonic() - started, "settings": settings}
+    record |= {"files": {file: _hash(folder / file) for file in files}, "report": report}
     write_json(record, record_path)
     console.say(f"{name}: done in {record['seconds']:.1f} s")
     return {**record, "reused": False}
@@ -47,21 +72,25 @@ def write_json(value, path: Path) -> None:
 
 
 def fingerprint(paths: Iterable[str | os.PathLike]) -> str:
-    """A hash of the contents of files, in order."""
+    """A hash of the contents of files, in order; a folder stands for the files in it."""
     digest = hashlib.sha256()
     for path in paths:
-        with open(path, "rb") as file:
-            digest.update(
-                hashlib.file_digest(file, "sha256").digest() if hasattr(hashlib, "file_digest") else _sha(file)
-            )
+        path = Path(path)
+        for file in sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]:
+            digest.update(_sha256(file))
     return digest.hexdigest()
 
 
-def _sha(file) -> bytes:  # Python 3.10 has no hashlib.file_digest
+def _sha256(path: Path) -> bytes:
     digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.digest()
+
+
+def _hash(path: Path) -> str | None:
+    return fingerprint([path]) if path.exists() else None
 
 
 def _read(path: Path) -> dict | None:
@@ -69,4 +98,5 @@ def _read(path: Path) -> dict | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    return record if isinstance(record, dict) and {"settings", "seconds", "report"} <= record.keys() else None
+    keys = {"name", "seconds", "settings", "files", "report"}
+    return record if isinstance(record, dict) and keys <= record.keys() else None

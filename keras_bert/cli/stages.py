@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from keras_bert.checkpoints import ModelFolder, load_model_folder, save_model_folder
+from keras_bert.cli.console import Progress
+from keras_bert.cli.stage import fingerprint
 from keras_bert.config import BertConfig
 from keras_bert.export import save_litert, save_saved_model, verify_artifacts
+from keras_bert.export.saved_model import check_labels
 from keras_bert.text import Preprocessor, Tokenizer, learn_vocabulary, load_vocabulary, save_vocabulary
 from keras_bert.training import baselines, tables, text_files
+from keras_bert.training.callbacks import Restart
 from keras_bert.training.finetune import Examples, FinetuneSettings, finetune_classifier, predict_logits
 from keras_bert.training.pretrain import PretrainSettings, pretrain
 
-Progress = Callable[[int, int, dict], None]
 # A vocabulary that leaves more of the text unknown than this belongs to another language or another case.
 UNKNOWN_WARNING_PART = 0.05
 MOST_ERRORS = 20
+MODEL_FILES = ("model.keras", "vocab.txt", "keras_bert.json")
+ARTIFACTS = {"saved_model": "saved_model/1", "litert": "model.tflite", "litert-int8": "model.int8.tflite"}
 
 
-def learn_vocabulary_stage(folder: Path, text: Sequence[str], size: int, lowercase: bool) -> dict:
+def learn_vocabulary_stage(folder: Path, text: Sequence[Path], size: int, lowercase: bool, progress: Progress) -> dict:
     """Writes vocab.txt."""
     sentences = (sentence for document in text_files.read_documents(text) for sentence in document)
-    pieces = learn_vocabulary(sentences, size, lowercase=lowercase)
+    pieces = learn_vocabulary(_counted(sentences, text, progress), size, lowercase=lowercase)
     save_vocabulary(pieces, folder / "vocab.txt")
     return {"size": len(pieces), "hash": Tokenizer(pieces, lowercase=lowercase).hash, "lowercase": lowercase}
+
+
+def _counted(sentences: Iterator[str], files: Sequence[Path], progress: Progress) -> Iterator[str]:
+    """Shows how much of the files has been read, in kilobytes; how much there is in a compressed one nobody knows."""
+    total = sum(file.stat().st_size for file in files)
+    compressed = any(file.suffix.lower() == ".gz" for file in files)
+    done = 0
+    for count, sentence in enumerate(sentences):
+        done += len(sentence.encode("utf-8", "ignore")) + 1
+        if not compressed and count % 1000 == 0:
+            progress(min(done, total) // 1000, total // 1000, {})
+        yield sentence
 
 
 def pretrain_stage(
@@ -42,7 +58,7 @@ def pretrain_stage(
     progress: Progress,
     say: Callable[[str], None],
 ) -> dict:
-    """Writes a model folder, TensorBoard logs in logs/ and, until it is done, checkpoints in progress/."""
+    """Writes a model folder, TensorBoard logs in logs/ and, until it is complete, checkpoints in progress/."""
     tokenizer = Tokenizer(load_vocabulary(vocab), lowercase=lowercase)
     config = BertConfig.from_preset(preset, vocab_size=tokenizer.vocab_size, **config_fields)
     documents = list(text_files.read_documents(text))
@@ -55,11 +71,10 @@ def pretrain_stage(
         config,
         settings,
         restart_folder=folder / "progress",
-        tensorboard=folder / "logs",
+        tensorboard=_new_logs(folder),
         progress=progress,
     )
     save_model_folder(model, folder)
-    _forget_progress(folder)
     return {**report, "unknown_part": unknown, "parameters": model.model.count_params(), "config": config.to_dict()}
 
 
@@ -87,12 +102,19 @@ def finetune_stage(
         examples_of(dev, labels),
         settings,
         restart_folder=folder / "progress",
-        tensorboard=folder / "logs",
+        tensorboard=_new_logs(folder),
         progress=progress,
     )
     save_model_folder(model, folder)
-    _forget_progress(folder)
     return {**report, "labels": labels}
+
+
+def check_rows(train: tables.Table, dev: tables.Table) -> None:
+    """Raises where fine-tuning, or what comes after it, could not work with these rows."""
+    labels = tables.label_names(train)
+    check_labels(labels, len(labels))
+    tables.encode_labels(dev, labels)
+    _check_segments(dev, 1 if train.text_pairs is None else 2)
 
 
 def evaluate_stage(
@@ -100,6 +122,7 @@ def evaluate_stage(
 ) -> dict:
     """Scores, the most confident errors and, where the training rows are given, what simpler methods reach."""
     model = load_classifier(checkpoint)
+    _check_segments(dev, model.segments)
     examples = examples_of(dev, model.labels)
     probabilities = classify(model, examples.segments(), batch_size, progress)
     predicted = probabilities.argmax(-1)
@@ -127,23 +150,34 @@ def evaluate_stage(
     return report
 
 
-def export_stage(folder: Path, checkpoint: Path, formats: Sequence[str]) -> dict:
+def export_stage(folder: Path, checkpoint: Path, formats: Sequence[str], progress: Progress) -> dict:
     """Writes saved_model/1, model.tflite and model.int8.tflite, as asked for."""
     model = load_classifier(checkpoint)
+    if model.segments > 1 and "saved_model" in formats:
+        raise ValueError(
+            f"Expected a classifier of single texts for a SavedModel, which takes one string. Received: {checkpoint}, "
+            "which was trained on pairs; export --to litert litert-int8, whose files take ids."
+        )
     preprocessor = Preprocessor(model.tokenizer, model.max_length)
-    paths = {"saved_model": "saved_model/1", "litert": "model.tflite", "litert-int8": "model.int8.tflite"}
-    for name in formats:
-        path = folder / paths[name]
+    for done, name in enumerate(formats):
+        progress(done, len(formats), {})
+        path = folder / ARTIFACTS[name]
         if name == "saved_model":
             save_saved_model(model.model, preprocessor, path, labels=model.labels)
         else:
             save_litert(model.model, path, quantize="none" if name == "litert" else "dynamic")
-    return {"artifacts": [paths[name] for name in formats]}
+    return {"artifacts": [ARTIFACTS[name] for name in formats]}
 
 
 def verify_stage(checkpoint: Path, artifacts: Sequence[Path], dev: tables.Table) -> dict:
     """Compares artifacts with the model on held-out texts."""
     model = load_classifier(checkpoint)
+    if model.segments > 1:
+        raise ValueError(
+            f"Expected a classifier of single texts, which verify can compare. Received: {checkpoint}, which was "
+            "trained on pairs."
+        )
+    _check_segments(dev, 1)
     label_ids = None if dev.labels is None else tables.encode_labels(dev, model.labels).tolist()
     preprocessor = Preprocessor(model.tokenizer, model.max_length)
     return {
@@ -151,6 +185,17 @@ def verify_stage(checkpoint: Path, artifacts: Sequence[Path], dev: tables.Table)
             model.model, preprocessor, artifacts, dev.texts, labels=model.labels, label_ids=label_ids
         )
     }
+
+
+def check_verified(artifacts: Sequence[dict]) -> None:
+    """Raises where an artifact did not say what the model says; the table of them tells more."""
+    wrong = [f"{artifact['name']}, {artifact['signature']}" for artifact in artifacts if not artifact["ok"]]
+    if wrong:
+        raise ValueError(
+            f"Expected every artifact to agree with the Keras model. Received: {len(wrong)} of {len(artifacts)} that "
+            f"do not ({'; '.join(wrong)}); the table says how far. A model that has hardly been trained decides by "
+            "differences that int8 cannot hold: train for longer, or use the float32 file."
+        )
 
 
 def load_classifier(checkpoint: Path) -> ModelFolder:
@@ -184,5 +229,30 @@ def settings_of(kind: type, arguments, **overrides):
     return kind(**{**{name: value for name, value in vars(arguments).items() if name in names}, **overrides})
 
 
-def _forget_progress(folder: Path) -> None:
-    shutil.rmtree(folder / "progress", ignore_errors=True)
+def forget_progress(folder: Path) -> None:
+    """Removes the checkpoints of a training that is complete."""
+    Restart(folder / "progress", {}).forget()
+
+
+def text_fingerprint(files: Sequence[Path]) -> str:
+    """A hash of text files; a folder among them is the error that reading it would be, before anything is hashed."""
+    for file in files:
+        next(text_files.read_lines(file))
+    return fingerprint(files)
+
+
+def _new_logs(folder: Path) -> Path:
+    """logs/ without the events of an earlier run; one that goes on writes all of its rows again."""
+    for events in (folder / "logs").glob("events.out.tfevents.*"):
+        events.unlink()
+    return folder / "logs"
+
+
+def _check_segments(table: tables.Table, segments: int) -> None:
+    received = 1 if table.text_pairs is None else 2
+    if received != segments:
+        forms = {1: "single texts (text)", 2: "pairs (text and text_pair)"}
+        raise ValueError(
+            f"{table.name}: expected rows of {forms[segments]}, as in training. Received: {forms[received]}; add, drop "
+            "or rename the column text_pair."
+        )
