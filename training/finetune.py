@@ -141,7 +141,7 @@ def finetune_classifier(
     if settings.max_length > limit:
         raise ValueError(
             f"max_length can be at most the model's max_position_embeddings, {limit}. "
-            f"Received: max_length={settings.max_length}"
+            f"Received: max_length={settings.max_length}; with a smaller one, longer texts are cut."
         )
     set_randomness(settings.seed, settings.deterministic)
     strategy = make_strategy(settings.strategy)

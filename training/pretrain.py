@@ -98,7 +98,7 @@ def pretrain(
     if settings.max_length > config.max_position_embeddings:
         raise ValueError(
             f"max_length can be at most the model's max_position_embeddings, {config.max_position_embeddings}. "
-            f"Received: max_length={settings.max_length}"
+            f"Received: max_length={settings.max_length}; with a smaller one, longer texts are cut."
         )
     set_randomness(settings.seed, settings.deterministic)
     strategy = make_strategy(settings.strategy)

@@ -96,14 +96,14 @@ def load_model_folder(path: str | os.PathLike) -> ModelFolder:
     if tokenizer.hash != expected_hash:
         raise ValueError(
             f"Expected the tokenizer that the model in {path} was trained with, hash {expected_hash}. "
-            f"Received: hash {tokenizer.hash}; vocab.txt or the rules in keras_bert.json were changed."
+            f"Received: hash {tokenizer.hash}; vocab.txt or the rules in keras_bert.json were changed; put the old ones back."
         )
     try:
         model = keras.saving.load_model(path / "model.keras")
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"Expected a complete Keras model in {path / 'model.keras'}. "
-            f"Received a file that Keras cannot read: {error}"
+            f"Received a file that Keras cannot read ({error}); train or copy the model again."
         ) from error
     return ModelFolder(model, tokenizer, task, max_length, labels, segments)
 

@@ -32,5 +32,7 @@ def one_line(error: Exception) -> str:
         return f"Expected a folder, or a name that is free. Received: {name}, which is a file; name another one."
     if isinstance(error, MemoryError) or any(part in text for part in _MEMORY_TEXTS):
         return f"Expected enough memory. Received: {text[:200]}; {_MEMORY_ADVICE}."
+    if number is not None and name is not None:
+        return f"Expected a file or folder that can be used. Received: {name}, {error.strerror}; name another one."
     expected = isinstance(error, ValueError | OSError | ImportError | FloatingPointError)
     return text if expected else f"{type(error).__name__}: {text[:500]} (--debug shows where)"
