@@ -19,6 +19,7 @@ _GO_ON = ("quickstart", "pretrain", "finetune")
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command. Returns the exit status: 0, 1 for an error, 2 for wrong usage."""
+    _open_streams()
     argv = sys.argv[1:] if argv is None else list(argv)
     arguments = make_parser().parse_args(argv)
     arguments.argv = argv
@@ -56,6 +57,16 @@ def _after_interruption(command: str) -> str:
     if command in _GO_ON:
         return "what was finished is kept, and the same command goes on from there."
     return "nothing half-written was left. Run the same command again."
+
+
+def _open_streams() -> None:
+    """Makes the standard streams usable where the caller closed them, or where they cannot hold every character."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  open as long as Python runs
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _close_stdout() -> None:
