@@ -47,11 +47,9 @@ class RunLog(keras.callbacks.Callback):
         self._writer = tf.summary.create_file_writer(str(tensorboard)) if tensorboard else None
         # The averages of this row's steps before a restart; Keras counts from the restart on.
         self._begun: dict = {"steps": 0, "averages": {}}
-        self._latest: dict = {}
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
-        self._latest = logs or {}
         if self.step % self.interval == 0 or self.step == self.total_steps:
             row = {"step": self.step, **self._averages()}
             rate = self.model.optimizer.learning_rate
@@ -64,7 +62,7 @@ class RunLog(keras.callbacks.Callback):
                     f"Received: {row['learning_rate']:.3g} at this step."
                 )
             self.model.reset_metrics()
-            self._begun, self._latest = {"steps": 0, "averages": {}}, {}
+            self._begun = {"steps": 0, "averages": {}}
         if self.progress:
             self.progress(self.step, self.total_steps, logs or {})
 
@@ -82,11 +80,12 @@ class RunLog(keras.callbacks.Callback):
     def _averages(self) -> dict:
         before, averages = self._begun["steps"], self._begun["averages"]
         since = self.step - (self.rows[-1]["step"] if self.rows else 0) - before
-        if not before or not since:
-            return {key: float(value) for key, value in self._latest.items()} or averages
+        if not since:
+            return averages
+        # Not the logs of the step: on several replicas these are means of the replicas' own averages.
+        latest = {key: float(value) for key, value in self.model.get_metrics_result().items()}
         return {
-            key: (before * averages.get(key, float(value)) + since * float(value)) / (before + since)
-            for key, value in self._latest.items()
+            key: (before * averages.get(key, value) + since * value) / (before + since) for key, value in latest.items()
         }
 
     def write(self, row: dict) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -15,8 +17,14 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
         return tf.distribute.get_strategy()
     if name == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
+        return _mirrored(tuple(device.name for device in devices))
     raise ValueError(f"strategy must be one of {STRATEGIES}. Received: {name!r}")
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    """One for the process: each would number its collective operations from the start, and meet those of the others."""
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:

@@ -1,0 +1,96 @@
+"""Runs that are stopped and go on, beside the same runs in one go, in a process with deterministic ops.
+
+python tests/deterministic_runs.py FOLDER prints JSON; test_pretrain.py and test_finetune.py read it.
+"""
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+STEPS, STOPPED_AT = 24, 17
+
+
+class Stopped(Exception):
+    """What ends a run in the middle."""
+
+
+def stop_at(step, seen):
+    """A progress function that notes the steps and raises at one of them."""
+
+    def progress(done, total, figures):
+        seen.append(done)
+        if done == step:
+            raise Stopped
+
+    return progress
+
+
+def compare(run, folder, stopped_at):
+    """`run(restart_folder, progress)` in one go, and stopped and gone on with."""
+    whole_seen, stopped_seen, gone_on_seen = [], [], []
+    whole, whole_report = run(None, stop_at(None, whole_seen))
+    with contextlib.suppress(Stopped):
+        run(folder, stop_at(stopped_at, stopped_seen))
+    gone_on, report = run(folder, stop_at(None, gone_on_seen))
+    pairs = list(zip(whole.model.get_weights(), gone_on.model.get_weights(), strict=True))
+    return {
+        "equal": all(np.array_equal(one, other) for one, other in pairs),
+        "largest_difference": max(float(np.abs(one - other).max()) for one, other in pairs),
+        "whole_curve": whole_report["curve"],
+        "curve": report["curve"],
+        "evaluation": [whole_report.get("evaluation"), report.get("evaluation")],
+        "steps": [whole_seen, stopped_seen, gone_on_seen],
+    }
+
+
+def main():
+    from conftest import make_documents
+    from tiny_classifier import VOCABULARY
+
+    import keras_bert as kb
+    from keras_bert.checkpoints import ModelFolder
+    from keras_bert.training.finetune import Examples, FinetuneSettings, finetune_classifier
+    from keras_bert.training.pretrain import PretrainSettings, pretrain
+
+    folder = Path(sys.argv[1])
+    tokenizer = kb.Tokenizer(VOCABULARY)
+    config = kb.BertConfig(
+        vocab_size=len(VOCABULARY),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=16,
+    )
+    documents = make_documents()
+    settings = PretrainSettings(steps=STEPS, batch_size=4, max_length=16, seed=3, deterministic=True)
+    results = {
+        "pretrain": compare(
+            lambda restart, progress: pretrain(
+                documents, tokenizer, config, settings, restart_folder=restart, progress=progress
+            ),
+            folder / "pretrain",
+            STOPPED_AT,
+        )
+    }
+    texts = [document[0] for document in documents]
+    train = Examples(texts, [index % 2 for index in range(len(texts))])
+    dev = Examples(texts[:5], [0, 1, 0, 1, 0])
+    checkpoint = ModelFolder(kb.build_encoder(config), tokenizer, "encoder", 16)
+    tuning = FinetuneSettings(epochs=4, batch_size=4, max_length=12, learning_rate=1e-3, seed=3, deterministic=True)
+
+    results["finetune"] = compare(
+        lambda restart, progress: finetune_classifier(
+            checkpoint, ["no", "yes"], train, dev, tuning, restart_folder=restart, progress=progress
+        ),
+        folder / "finetune",
+        STOPPED_AT,
+    )
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
