@@ -96,8 +96,8 @@ def load_model_folder(path: str | os.PathLike) -> ModelFolder:
     if tokenizer.hash != expected_hash:
         raise ValueError(
             f"Expected the tokenizer that the model in {path} was trained with, hash {expected_hash}. "
-            f"Received: hash {tokenizer.hash}; vocab.txt or the rules in keras_bert.json were changed: put the old ones "
-            "back."
+            f"Received: hash {tokenizer.hash}; vocab.txt or the rules in keras_bert.json were changed: put the old "
+            "ones back."
         )
     try:
         model = keras.saving.load_model(path / "model.keras")
