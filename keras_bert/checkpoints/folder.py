@@ -77,11 +77,11 @@ def load_model_folder(path: str | os.PathLike) -> ModelFolder:
     path = check_model_folder(path)
     try:
         description = json.loads((path / "keras_bert.json").read_text(encoding="utf-8"))
-        task, rules = description["task"], dict(description["tokenizer"])
+        task, version = description["task"], description["format_version"]
+        expected_hash = description["tokenizer"]["hash"]
+        rules = {name: description["tokenizer"][name] for name in ("lowercase", "strip_accents", "split_chinese")}
         labels, max_length = description["labels"], int(description["max_length"])
         segments = int(description.get("segments", 1))
-        expected_hash = rules.pop("hash")
-        version = description["format_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"Expected the description of a model in {path / 'keras_bert.json'}. Received a file that cannot be read "

@@ -1,0 +1,210 @@
+"""Pretraining through `pretrain`; two devices are in test_distribution.py."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_bert as kb
+from keras_bert.training.callbacks import Restart, RunLog
+from keras_bert.training.pretrain import PretrainSettings, pretrain, split_documents
+
+SETTINGS = PretrainSettings(steps=60, batch_size=8, max_length=16, learning_rate=1e-2)
+
+
+@pytest.fixture
+def config(tokenizer):
+    return kb.BertConfig(
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=16,
+        hidden_dropout_prob=0.0,
+    )
+
+
+@pytest.fixture(scope="module")
+def learnable():
+    """Documents of one word each, repeated: a hidden token is known from those around it, a next sentence too."""
+    return [[f"{word} {word} {word} {word}"] * 8 for word in ["cat", "dog", "我"] * 10]
+
+
+def test_a_model_learns_what_can_be_learnt(tmp_path, learnable, tokenizer, config):
+    seen = []
+    wide = dataclasses.replace(config, hidden_size=32, attention_probs_dropout_prob=0.0, initializer_range=0.3)
+    folder, report = pretrain(
+        learnable,
+        tokenizer,
+        wide,
+        dataclasses.replace(SETTINGS, steps=100),
+        tensorboard=tmp_path,
+        progress=lambda *step: seen.append(step),
+    )
+    assert folder.task == "pretraining"
+    assert [(done, total) for done, total, _ in seen] == [(step, 100) for step in range(1, 101)]
+    assert [row["step"] for row in report["curve"]] == list(range(1, 101))
+    evaluation = report["evaluation"]
+    assert evaluation["masked_lm_accuracy"] > max(0.9, evaluation["unigram_accuracy"] + 0.1)
+    assert report["curve"][-1]["masked_lm_loss"] < report["curve"][0]["masked_lm_loss"] / 10
+    json.dumps(report)  # it goes into a file
+    (events,) = tmp_path.glob("events*")
+    tags = {value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value}
+    assert tags == report["curve"][0].keys() - {"step"}
+
+
+def test_rows_average_over_their_steps(monkeypatch, documents, tokenizer, config):
+    """200 steps make rows of two; each is the mean of the losses that single steps show."""
+    config = dataclasses.replace(config, attention_probs_dropout_prob=0.0)
+    logged = []
+    settings = dataclasses.replace(SETTINGS, steps=200, batch_size=4, learning_rate=1e-3)
+
+    class Enough(Exception):
+        pass
+
+    def progress(done, total, figures):
+        logged.append(float(figures["loss"]))
+        if done == 6:
+            raise Enough
+
+    log = []
+    original = RunLog.write
+
+    def write(self, row):
+        log.append(row)
+        original(self, row)
+
+    monkeypatch.setattr(RunLog, "write", write)
+    with pytest.raises(Enough):
+        pretrain(documents, tokenizer, config, settings, progress=progress)
+    assert [row["step"] for row in log] == [2, 4, 6]
+    # Keras' logs run on within a row: the second of two is the average already.
+    np.testing.assert_allclose([row["loss"] for row in log], logged[1::2], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_to_the_same_bits(deterministic_runs):
+    runs = deterministic_runs["pretrain"]
+    whole, stopped, gone_on = runs["steps"]
+    assert (whole, stopped) == (list(range(1, 25)), list(range(1, 18)))
+    assert 1 < gone_on[0] <= 18, "it went on instead of starting again"
+    assert gone_on == list(range(gone_on[0], 25))
+    assert runs["equal"], runs["largest_difference"]
+    assert [row["step"] for row in runs["curve"]] == list(range(1, 25))
+    assert runs["curve"] == runs["whole_curve"]
+    assert runs["evaluation"][0] == runs["evaluation"][1]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.slow
+def test_mixed_precision(documents, tokenizer, config, dtype):
+    settings = dataclasses.replace(SETTINGS, steps=4, precision=dtype, learning_rate=1e-3)
+    folder, report = pretrain(documents, tokenizer, config, settings)
+    assert np.isfinite([row["loss"] for row in report["curve"]]).all()
+    assert all(np.isfinite(weight).all() for weight in folder.model.get_weights())
+    scaled = isinstance(folder.model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (dtype == "float16")
+
+
+def test_held_out_documents_are_not_trained_on():
+    documents = [[f"s{i}"] for i in range(40)]
+    train, held_out = split_documents(documents, seed=0)
+    assert len(held_out) == 4
+    assert sorted(train + held_out) == sorted(documents)
+    assert split_documents(documents, seed=0) == (train, held_out)
+    assert split_documents(documents, seed=1)[1] != held_out
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "message"),
+    [
+        ({"vocab_size": 7}, {}, "config.vocab_size=7, tokenizer.vocab_size="),
+        ({"max_position_embeddings": 8}, {}, "max_position_embeddings, 8.*max_length=16"),
+        ({}, {"strategy": "mirrored", "batch_size": 7}, "number of replicas, 2.*batch_size=7"),
+        ({}, {"strategy": "many"}, "strategy must be one of"),
+    ],
+)
+def test_refused_settings(documents, tokenizer, config, change, settings, message):
+    with pytest.raises(ValueError, match=message):
+        pretrain(documents, tokenizer, dataclasses.replace(config, **change), dataclasses.replace(SETTINGS, **settings))
+
+
+def test_too_few_documents(tokenizer, config):
+    with pytest.raises(ValueError, match="at least 4 documents.*Received: 3; separate documents by a blank line"):
+        pretrain([["the cat", "a dog"]] * 3, tokenizer, config, SETTINGS)
+
+
+def test_a_loss_that_is_no_number(documents, tokenizer, config):
+    with pytest.raises(FloatingPointError, match="learning rate|learning-rate"):
+        pretrain(documents, tokenizer, config, dataclasses.replace(SETTINGS, learning_rate=1e30))
+
+
+# Restart, without a BERT.
+
+
+def small_model():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dropout(0.5), keras.layers.Dense(3)])
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def run_log(model, step):
+    log = RunLog(10, 5)
+    log.set_model(model)
+    log.step, log.rows = step, [{"step": step, "loss": 1.0}]
+    return log
+
+
+def test_a_state_comes_back_whole(tmp_path):
+    keras.utils.set_random_seed(1)
+    model = small_model()
+    model.fit(np.ones((4, 2)), np.ones((4, 3)), verbose=0)
+    Restart(tmp_path, {"rate": 0.1}).save(model, run_log(model, 5))
+    keras.utils.set_random_seed(2)
+    other, log = small_model(), RunLog(10, 5)
+    assert Restart(tmp_path, {"rate": 0.1}).restore(other, log) == log.step == 5
+    assert log.rows == [{"step": 5, "loss": 1.0}]
+    for ours, theirs in zip(
+        other.variables + other.optimizer.variables, model.variables + model.optimizer.variables, strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs, err_msg=ours.path)
+    x = np.ones((1, 2))
+    np.testing.assert_array_equal(other(x, training=True), model(x, training=True))
+
+
+def test_only_the_newest_checkpoint_stays(tmp_path):
+    model, restart = small_model(), Restart(tmp_path, {})
+    for step in (2, 4, 6):
+        restart.save(model, run_log(model, step))
+    assert {path.name.split(".")[0] for path in tmp_path.iterdir()} == {"state", "step_6"}
+    restart.forget()
+    assert not tmp_path.exists()
+
+
+@pytest.mark.parametrize("damage", ["settings", "no folder", "garbage", "checkpoint gone"])
+def test_no_state_to_go_on_from_is_a_new_run(tmp_path, damage):
+    model = small_model()
+    if damage != "no folder":
+        Restart(tmp_path, {"rate": 0.1}).save(model, run_log(model, 5))
+    if damage == "garbage":
+        (tmp_path / "state.json").write_text("{")
+    if damage == "checkpoint gone":
+        for path in tmp_path.glob("step_*"):
+            path.unlink()
+    settings = {"rate": 0.2 if damage == "settings" else 0.1}
+    assert Restart(tmp_path, settings).restore(model, RunLog(10, 5)) == 0
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):
+    model, restart = small_model(), Restart(tmp_path, {})
+    restart.save(model, run_log(model, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", lambda *names: (_ for _ in ()).throw(OSError("killed")))
+        with pytest.raises(OSError, match="killed"):
+            restart.save(model, run_log(model, 4))
+    assert Restart(tmp_path, {}).restore(model, RunLog(10, 5)) == 2
