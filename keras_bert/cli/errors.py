@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -18,12 +19,13 @@ class UsageError(ValueError):
 
 def one_line(error: Exception) -> str:
     """The message of an error, without line breaks; the system's errors get the advice that they lack."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(r"\{\{.*?\}\}", "", str(error))  # {{function_node ...}}: TensorFlow's name for one of its ops
+    text = " ".join(text.split()) or type(error).__name__
     number, name = (error.errno, error.filename) if isinstance(error, OSError) else (None, None)
     if number in _FULL or any(part in text for part in _FULL_TEXTS):
         return (
-            f"Expected room for the results. Received: {text[:200]}; free some space, or choose another --out, and run "
-            "the same command again."
+            f"Expected room for the results. Received: {text[-300:]}; free some space, or choose another --out, and "
+            "run the same command again."
         )
     if number in _REFUSED and name is not None:
         what = "file that can be read" if os.path.isfile(name) else "folder that can be written"

@@ -1,0 +1,216 @@
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+from cli_runs import ROOT, TRAINING, hidden, make_data, make_launcher, run
+
+from keras_bert import config
+from keras_bert.cli import arguments, console
+from keras_bert.cli.arguments import COMMANDS, FLAGS
+from keras_bert.training import distribution, tables
+
+pytest.importorskip("tensorflow_text")
+
+
+def test_lists_of_choices_are_those_of_the_packages():
+    assert set(arguments.PRESETS) == set(config.PRESETS)
+    assert arguments.STRATEGIES == distribution.STRATEGIES
+    assert set(arguments.PRECISIONS) == set(distribution.PRECISIONS)
+    assert arguments.COLUMNS == tables.COLUMNS
+
+
+def test_every_help_without_tensorflow():
+    program = (
+        "import sys; sys.argv[0] = 'keras-bert'; from keras_bert.cli.arguments import make_parser, COMMANDS\n"
+        "for command in ('', *COMMANDS):\n"
+        "    try: make_parser().parse_args([*([command] if command else []), '--help'])\n"
+        "    except SystemExit as error: assert error.code == 0\n"
+        "heavy = {'tensorflow', 'keras', 'numpy', 'tokenizers', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    for command in COMMANDS.values():
+        assert command.summary in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_documents_every_flag_the_same_way(name, capsys):
+    with pytest.raises(SystemExit):
+        arguments.make_parser().parse_args([name, "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    command = COMMANDS[name]
+    for flag in f"{command.required} {command.optional} --debug".split():
+        meaning = FLAGS[flag]["help"].split(" (default")[0]
+        assert re.search(rf"{flag} .*{re.escape(meaning)}", shown), flag
+    for example in command.examples:
+        assert " ".join(example.split()) in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_are_valid(name):
+    for example in COMMANDS[name].examples:
+        words = example.split(" < ")[0].replace('"', "").split()[1:]
+        parsed = arguments.make_parser().parse_args(words)
+        assert parsed.command == name
+
+
+def test_launcher_answers(tmp_path):
+    launcher = make_launcher(tmp_path)
+    shown = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=True)
+    assert shown.stdout.startswith("keras-bert ")
+    wrong = subprocess.run([launcher, "vocab"], capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert "required: --text, --out" in wrong.stderr
+
+
+class Chain:
+    """Each command's outcome, one after the other on the same folders; pretraining is interrupted once."""
+
+    def __init__(self, folder):
+        self.folder = make_data(folder)
+        data = {name: folder / f"{name}.tsv" for name in ("train", "dev")}
+        text, vocab = folder / "text.txt", folder / "vocab" / "vocab.txt"
+        self.vocab = run("vocab", "--text", text, "--vocab-size", 200, "--out", folder / "vocab")
+        self.pretrain_command = ["pretrain", "--text", text, "--vocab", vocab, "--preset", "tiny", "--steps", 12]
+        self.pretrain_command += [*TRAINING, "--out", folder / "pretrained"]
+        self.interrupted = self.interrupt_at(5)
+        self.left = sorted(path.name for path in (folder / "pretrained").rglob("*") if path.is_file())
+        self.pretrain = run(*self.pretrain_command)
+        self.finetune = run(
+            *("finetune", "--checkpoint", folder / "pretrained", "--train", data["train"], "--dev", data["dev"]),
+            *("--epochs", 8, *TRAINING, "--out", folder / "model"),
+        )
+        self.model = folder / "model"
+        self.evaluate = run("evaluate", "--checkpoint", self.model, "--dev", data["dev"], "--out", folder / "scores")
+        self.predict = run("predict", "--checkpoint", self.model, "the ball", "", "汤 " * 100)
+        self.export = run("export", "--checkpoint", self.model, "--out", folder / "artifacts")
+        litert = sorted((folder / "artifacts").glob("*.tflite"))
+        self.verify = run(
+            "verify", "--checkpoint", self.model, "--dev", data["dev"], "--out", folder / "proof", *litert
+        )
+
+    def interrupt_at(self, step):
+        def progress(self, name):
+            class Shown:
+                def __enter__(self):
+                    return lambda done, total, figures: signal.raise_signal(signal.SIGINT) if done == step else None
+
+                def __exit__(self, *error):
+                    return None
+
+            return Shown()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(console.Console, "progress", progress)
+            return run(*self.pretrain_command)
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    return Chain(tmp_path_factory.mktemp("chain"))
+
+
+def test_every_command_ends_well(chain):
+    for name in ("vocab", "pretrain", "finetune", "evaluate", "predict", "export", "verify"):
+        outcome = getattr(chain, name)
+        assert outcome.status == 0, outcome.err
+        assert "Traceback" not in outcome.err
+        assert "error" not in outcome.err
+    assert not hidden(chain.folder)
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(chain):
+    assert chain.interrupted.status == 1
+    assert chain.interrupted.last_error() == (
+        "keras-bert pretrain: interrupted; what was finished is kept, and the same command goes on from there."
+    )
+    assert "state.json" in chain.left
+    assert "step_5.index" in chain.left
+    assert "stage.json" not in chain.left
+    assert not (chain.folder / "pretrained" / "progress").exists()
+    report = json.loads((chain.folder / "pretrained" / "stage.json").read_text(encoding="utf-8"))["report"]
+    assert [row["step"] for row in report["curve"]] == list(range(1, 13))
+
+
+def test_standard_output_holds_results_only(chain):
+    pieces = (chain.folder / "vocab" / "vocab.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    assert chain.vocab.out.startswith(f"{len(pieces)} pieces in {chain.folder / 'vocab' / 'vocab.txt'}, hash ")
+    assert 0 <= json.loads(chain.pretrain.out)["masked_lm_accuracy"] <= 1
+    assert json.loads(chain.finetune.out)["epoch"] == 8
+    assert chain.export.out.split() == [
+        str(chain.folder / "artifacts" / name) for name in ("saved_model/1", "model.tflite", "model.int8.tflite")
+    ]
+    assert chain.verify.out.count(" ok\n") == 2
+
+
+def test_evaluate_counts_what_predict_says(chain):
+    table = tables.read_table(chain.folder / "dev.tsv")
+    said = run("predict", "--checkpoint", chain.model, *table.texts)
+    predicted = [json.loads(line)["label"] for line in said.out.splitlines()]
+    right = sum(a == b for a, b in zip(predicted, table.labels, strict=True))
+    scores = json.loads(chain.evaluate.out)
+    assert scores["accuracy"] == pytest.approx(right / len(table))
+    assert right > len(table) / 2
+    metrics = json.loads((chain.folder / "scores" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["accuracy"] == scores["accuracy"]
+    assert sum(map(sum, metrics["confusion_matrix"])) == len(table)
+
+
+def test_predict_keeps_the_order_and_answers_for_any_text(chain):
+    rows = [json.loads(line) for line in chain.predict.out.splitlines()]
+    assert [row["text"] for row in rows] == ["the ball", "", "汤 " * 100]
+    for row in rows:
+        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert row["label"] == max(row["probabilities"], key=row["probabilities"].get)
+    assert rows[0]["label"] == "sport"
+    assert rows[2]["label"] == "食物"
+
+
+def test_verify_writes_what_it_found(chain):
+    proof = json.loads((chain.folder / "proof" / "verify.json").read_text(encoding="utf-8"))["artifacts"]
+    assert [artifact["quantized"] for artifact in proof] == [True, False]
+    assert all(artifact["ok"] and artifact["examples"] == 21 for artifact in proof)
+
+
+def test_a_complete_result_is_reused(chain):
+    before = (chain.folder / "pretrained" / "model.keras").stat().st_mtime_ns
+    again = run(*chain.pretrain_command)
+    assert (again.status, again.out) == (0, chain.pretrain.out)
+    assert "complete already, reused" in again.err
+    assert (chain.folder / "pretrained" / "model.keras").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("damage", ["removed", "changed", "record"])
+def test_a_damaged_result_is_made_again(chain, tmp_path, damage):
+    out = tmp_path / "vocab"
+    shutil.copytree(chain.folder / "vocab", out)
+    whole = (out / "vocab.txt").read_bytes()
+    if damage == "removed":
+        (out / "vocab.txt").unlink()
+    elif damage == "changed":
+        (out / "vocab.txt").write_bytes(whole[:50])
+    else:
+        (out / "stage.json").write_text("{", encoding="utf-8")
+    again = run("vocab", "--text", chain.folder / "text.txt", "--vocab-size", 200, "--out", out)
+    assert again.status == 0
+    assert "vocab: done" in again.err
+    assert (out / "vocab.txt").read_bytes() == whole
+
+
+def test_other_settings_make_another_result(chain, tmp_path):
+    out = tmp_path / "vocab"
+    shutil.copytree(chain.folder / "vocab", out)
+    again = run("vocab", "--text", chain.folder / "text.txt", "--vocab-size", 100, "--out", out)
+    assert again.out.startswith("100 pieces")
+
+
+def test_a_stage_does_not_replace_another_ones_result(chain):
+    refused = run(*chain.pretrain_command[:-1], chain.folder / "vocab")
+    assert refused.status == 2
+    assert "holds the result of vocab; choose another --out" in refused.err
+    assert (chain.folder / "vocab" / "stage.json").exists()
