@@ -127,18 +127,11 @@ def test_every_epoch_is_shuffled_anew(tokenizer):
         assert [row.count(tokenizer.vocabulary.index("a")) for row in ids] == [label % 7 for label in labels]
 
 
-def test_pairs_of_texts(checkpoint):
-    train, dev = (Examples(one.texts, one.labels, one.texts[::-1]) for one in (learnable(16), learnable(6, 1)))
-    folder, report = finetune_classifier(
-        checkpoint, ["bad", "good"], train, dev, dataclasses.replace(SETTINGS, epochs=1)
-    )
-    assert folder.segments == 2
-    assert report["steps"] == 2
-
-
-def test_fewer_examples_than_a_batch(checkpoint):
+def test_pairs_of_texts_and_fewer_than_a_batch(checkpoint):
+    train, dev = (Examples(one.texts, one.labels, one.texts[::-1]) for one in (learnable(5), learnable(3, 1)))
     settings = dataclasses.replace(SETTINGS, epochs=2, batch_size=32)
-    _, report = finetune_classifier(checkpoint, ["bad", "good"], learnable(5), learnable(3), settings)
+    folder, report = finetune_classifier(checkpoint, ["bad", "good"], train, dev, settings)
+    assert folder.segments == 2
     assert [row["step"] for row in report["curve"]] == [1, 2]
 
 

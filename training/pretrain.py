@@ -11,10 +11,11 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_bert.checkpoints import ModelFolder
 from keras_bert.config import BertConfig
-from keras_bert.encoder import build_encoder
+from keras_bert.encoder import build_encoder, config_of
 from keras_bert.heads import build_pretrainer
 from keras_bert.training.baselines import unigram_accuracy
 from keras_bert.training.callbacks import Progress, Restart, RunLog
@@ -58,6 +59,12 @@ def compile_pretrainer(model: keras.Model, settings: PretrainSettings) -> None:
         loss={name: keras.losses.SparseCategoricalCrossentropy(from_logits=True) for name in names},
         weighted_metrics={name: [keras.metrics.SparseCategoricalAccuracy(name="accuracy")] for name in names},
     )
+    if not tf.distribute.has_strategy():
+        # Keras makes the averages of the two losses at the first loss: inside the first step, TensorFlow would trace
+        # the whole model twice.
+        outputs = {"masked_lm": np.zeros((1, 1, config_of(model).vocab_size)), "next_sentence": np.zeros((1, 2))}
+        model.compute_loss(y={"masked_lm": np.zeros((1, 1)), "next_sentence": np.zeros(1)}, y_pred=outputs)
+        model.reset_metrics()
 
 
 def split_documents(documents: Sequence, seed: int) -> tuple[list, list]:
