@@ -95,5 +95,6 @@ def _remove_leftovers(parent: Path, name: str) -> None:
         shutil.rmtree(old, ignore_errors=True)
     for scratch in parent.glob(f"{pattern}.tmp"):
         with contextlib.suppress(FileNotFoundError), _locked(scratch) as dead:
-            if dead:
-                shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink()
+            # Together with what its writer made beside it, under its name.
+            for path in (scratch, *parent.glob(f".{glob.escape(scratch.name)}*")) if dead else ():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()

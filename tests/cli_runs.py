@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import random
 import stat
 import subprocess
@@ -63,7 +62,6 @@ def start(launcher: Path, *arguments) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        env={**os.environ, "PYTHONWARNINGS": "default"},
     )
 
 

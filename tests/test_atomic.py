@@ -105,3 +105,12 @@ def test_a_folder_that_was_moved_aside_comes_back(tmp_path):
     with scratch_folder(tmp_path, "x"):
         pass
     assert tree(tmp_path) == {"x/part": "old"}
+
+
+def test_what_was_made_beside_a_scratch_goes_with_it(tmp_path):
+    (tmp_path / ".x.abcdefgh.tmp").write_text("half")
+    (tmp_path / "..x.abcdefgh.tmp_more").mkdir()
+    (tmp_path / ".y.abcdefgh.tmp").write_text("of another name")
+    write(atomic_file, tmp_path / "x", "new")
+    assert set(tree(tmp_path)) == {"x", ".y.abcdefgh.tmp"}
+    assert not (tmp_path / "..x.abcdefgh.tmp_more").exists()
