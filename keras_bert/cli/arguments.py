@@ -139,7 +139,7 @@ COMMANDS = {
         "Run the whole path, from raw text to verified artifacts and a report.",
         "",
         f"--out --text --train --dev --columns --vocab-size --cased --preset --steps --epochs {_TRAINING}",
-        {"out": "keras-bert-quickstart", "vocab_size": 4000, "preset": "tiny", "steps": 400, "epochs": 5}
+        {"out": "keras-bert-quickstart", "vocab_size": 4000, "preset": "tiny", "steps": 600, "epochs": 5}
         | {"batch_size": 64, "max_length": 64, "learning_rate": 3e-3},
         ("keras-bert quickstart", "keras-bert quickstart --out run --text corpus.txt --train train.tsv --dev dev.tsv"),
     ),
