@@ -31,9 +31,12 @@ def run(arguments) -> int:
     """Runs the command that was asked for; returns the exit status."""
     if not arguments.debug:
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    console = Console()
+    if getattr(arguments, "precision", "") == "float16" and not tf.config.list_physical_devices("GPU"):
+        console.say("warning: float16 takes many times as long as float32 or bfloat16 where there is no GPU")
     out = getattr(arguments, "out", None)
     with _writable(Path(out)) if out else contextlib.nullcontext():
-        return _COMMANDS[arguments.command](arguments, Console())
+        return _COMMANDS[arguments.command](arguments, console)
 
 
 def _quickstart(arguments, console) -> int:
