@@ -5,6 +5,7 @@ import io
 import os
 import re
 import resource
+import signal
 import sys
 
 import pytest
@@ -237,6 +238,16 @@ def test_a_stage_that_fails_leaves_nothing(kind, monkeypatch, files):
         MemoryError: "error: Expected enough memory.*--batch-size",
     }[kind if isinstance(kind, type) else type(kind)]
     assert re.search(expected, outcome.last_error())
+
+
+def test_sigterm_is_as_ctrl_c(monkeypatch, files):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(stages, "learn_vocabulary_stage", lambda *arguments: signal.raise_signal(signal.SIGTERM))
+    outcome = run("vocab", "--text", "text.txt", "--out", "new")
+    assert outcome.status == 1
+    assert "vocab: interrupted; " in outcome.last_error()
+    assert not (files / "new").exists()
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_result_outlives_a_failed_attempt_to_replace_it(monkeypatch, files):
