@@ -169,8 +169,8 @@ class Embeddings(keras.layers.Layer):
 class AttentionBias(keras.layers.Layer):
     """Turns an attention mask, `(B, S)` with 1 for a real token, into `(B, 1, 1, S)` to add to attention scores."""
 
-    def call(self, attention_mask):
-        bias = (1.0 - ops.cast(attention_mask, self.compute_dtype)) * ATTENTION_MASK_BIAS
+    def call(self, x):
+        bias = (1.0 - ops.cast(x, self.compute_dtype)) * ATTENTION_MASK_BIAS
         return ops.expand_dims(ops.expand_dims(bias, 1), 1)  # (B, 1, 1, S)
 
     def compute_output_shape(self, input_shape):
