@@ -224,6 +224,33 @@ def test_properties():
         Tokenizer(SPECIAL_PIECES[:-1])
 
 
+def test_special_tokens_by_role():
+    names = {"pad_token": "<pad>", "unk_token": "<unk>", "cls_token": "<s>", "sep_token": "</s>"}
+    pieces = ["a", "<s>", "<pad>", "</s>", "<unk>", "[MASK]", "<e>", "b"]
+    tokenizer = Tokenizer(pieces, special_tokens=names, additional_special_tokens=["<e>"])
+    assert tokenizer.special_tokens == {**names, "mask_token": "[MASK]"}
+    assert tokenizer.special_ids == [2, 4, 1, 3, 5, 6]
+    assert tokenizer.tokenize(["a zz b" + "a" * 200]).to_list() == [[0, 4, 4]]
+    again = Tokenizer.from_config(tokenizer.get_config())
+    assert (again.get_config(), again.hash) == (tokenizer.get_config(), tokenizer.hash)
+    assert Tokenizer([*pieces, *SMALL], special_tokens=names).hash != Tokenizer([*pieces, *SMALL]).hash
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"special_tokens": {"unk_token": "<unk>"}}, r"special pieces \[PAD\], <unk>.*Missing: <unk>.*special_tokens="),
+        ({"special_tokens": {"bos_token": "a"}}, "roles pad_token.*Received: bos_token.*additional_special_tokens"),
+        ({"special_tokens": {"unk_token": None}}, "piece of the vocabulary for unk_token, a string. Received: None"),
+        ({"additional_special_tokens": ["<e>"]}, "Missing: <e>"),
+        ({"additional_special_tokens": "a"}, "list of pieces of the vocabulary. Received: 'a'"),
+    ],
+)
+def test_bad_special_tokens(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Tokenizer(SMALL, **arguments)
+
+
 def test_detokenize():
     tokenizer = Tokenizer(SMALL)
     ids = tokenizer.tokenize(["unaffable, a!", "", "hello 中 zzz"])

@@ -10,17 +10,22 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
 
 from keras_bert.text import normalizer
-from keras_bert.text.vocabulary import check_vocabulary, load_vocabulary
+from keras_bert.text.vocabulary import SPECIAL_PIECES, check_vocabulary, load_vocabulary
 
 # A longer word is [UNK] (`max_input_chars_per_word` of `tokenizers` and of Hugging Face's WordpieceTokenizer; Google's
 # script says 200). The kernel counts bytes, of which a character has one to four.
 MAX_CHARACTERS_PER_WORD = 100
+
+# The special pieces' roles as Hugging Face's tokenizer_config.json names them, with BERT's pieces.
+SPECIAL_TOKENS = dict(
+    zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL_PIECES, strict=True)
+)
 
 
 def _tensorflow_text():
@@ -44,6 +49,10 @@ class Tokenizer(keras.layers.Layer):
         lowercase: lower case, as in the uncased models.
         strip_accents: drop accents; None: as `lowercase` says.
         split_chinese: make each CJK ideograph a word.
+        special_tokens: the pieces of the roles in `SPECIAL_TOKENS`, for a vocabulary that names them otherwise than
+            BERT's: {"pad_token": "<pad>", ...}; a role that is not given has BERT's piece.
+        additional_special_tokens: further pieces of the vocabulary that are found whole in the text.
+        split_special_tokens: treat special pieces in the text as any other text.
 
     Call arguments:
         strings: string tensor (B,), list of strings, or one string, which is a batch of one. Invalid UTF-8 bytes are
@@ -58,10 +67,16 @@ class Tokenizer(keras.layers.Layer):
         lowercase: bool = True,
         strip_accents: bool | None = None,
         split_chinese: bool = True,
+        special_tokens: Mapping[str, str] | None = None,
+        additional_special_tokens: Sequence[str] = (),
+        split_special_tokens: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_vocabulary(vocabulary)
+        self._special_tokens = _all_special_tokens(special_tokens)
+        self._additional_special_tokens = _checked_additional(additional_special_tokens)
+        check_vocabulary(vocabulary, special_pieces=(*self._special_tokens.values(), *self._additional_special_tokens))
+        self.split_special_tokens = split_special_tokens
         # Past Keras' and TensorFlow's attribute tracking, which would wrap each of the many thousand pieces.
         object.__setattr__(self, "_vocabulary", tuple(vocabulary))
         object.__setattr__(self, "_ids", {piece: i for i, piece in enumerate(vocabulary)})
@@ -89,34 +104,49 @@ class Tokenizer(keras.layers.Layer):
 
     @property
     def pad_id(self) -> int:
-        return self._ids["[PAD]"]
+        return self._ids[self._special_tokens["pad_token"]]
 
     @property
     def unk_id(self) -> int:
-        return self._ids["[UNK]"]
+        return self._ids[self._special_tokens["unk_token"]]
 
     @property
     def cls_id(self) -> int:
-        return self._ids["[CLS]"]
+        return self._ids[self._special_tokens["cls_token"]]
 
     @property
     def sep_id(self) -> int:
-        return self._ids["[SEP]"]
+        return self._ids[self._special_tokens["sep_token"]]
 
     @property
     def mask_id(self) -> int:
-        return self._ids["[MASK]"]
+        return self._ids[self._special_tokens["mask_token"]]
+
+    @property
+    def special_tokens(self) -> dict[str, str]:
+        """The piece of each role in `SPECIAL_TOKENS`."""
+        return dict(self._special_tokens)
+
+    @property
+    def additional_special_tokens(self) -> list[str]:
+        return list(self._additional_special_tokens)
 
     @property
     def special_ids(self) -> list[int]:
-        """Ids of [PAD], [UNK], [CLS], [SEP] and [MASK], in this order."""
-        return [self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id]
+        """Ids of [PAD], [UNK], [CLS], [SEP] and [MASK], in this order, then of the additional special pieces."""
+        return [self._ids[piece] for piece in (*self._special_tokens.values(), *self._additional_special_tokens)]
 
     @property
     def hash(self) -> str:
         """SHA-256 of pieces and rules: two tokenizers with the same hash give the same ids."""
-        rules = [self.lowercase, self._strips_accents, self.split_chinese]
-        return hashlib.sha256(json.dumps([self._vocabulary, *map(bool, rules)]).encode()).hexdigest()
+        rules: list = [self._vocabulary, *map(bool, (self.lowercase, self._strips_accents, self.split_chinese))]
+        # What says what it said before there was such a rule is left out: older model folders hold the hash.
+        others = {role: piece for role, piece in self._special_tokens.items() if piece != SPECIAL_TOKENS[role]}
+        if self.split_special_tokens:
+            others["split_special_tokens"] = True
+        elif self._additional_special_tokens:
+            others["additional_special_tokens"] = sorted(set(self._additional_special_tokens))
+        return hashlib.sha256(json.dumps([*rules, others] if others else rules).encode()).hexdigest()
 
     @property
     def _strips_accents(self):
@@ -158,7 +188,7 @@ class Tokenizer(keras.layers.Layer):
         # uses a control character itself; so the piece makes room for one that is never found.
         pieces = [f"\x12{i}" if min(piece, default="a") <= " " else piece for i, piece in enumerate(self._vocabulary)]
         model = builder.build_fast_wordpiece_model(
-            pieces, max_bytes_per_word, "##", "[UNK]", not self._kernel_splits_words, False
+            pieces, max_bytes_per_word, "##", self._special_tokens["unk_token"], not self._kernel_splits_words, False
         )
         return np.frombuffer(model, np.uint8)
 
@@ -261,4 +291,31 @@ class Tokenizer(keras.layers.Layer):
             "lowercase": self.lowercase,
             "strip_accents": self.strip_accents,
             "split_chinese": self.split_chinese,
+            "special_tokens": self.special_tokens,
+            "additional_special_tokens": self.additional_special_tokens,
+            "split_special_tokens": self.split_special_tokens,
         }
+
+
+def _all_special_tokens(special_tokens):
+    """Returns the piece of each role, BERT's where none is given."""
+    special_tokens = dict(special_tokens or {})
+    unknown = sorted(map(str, special_tokens.keys() - SPECIAL_TOKENS.keys()))
+    if unknown:
+        raise ValueError(
+            f"Expected the roles {', '.join(SPECIAL_TOKENS)} in special_tokens. Received: {', '.join(unknown)}. Pieces "
+            "of other roles go into additional_special_tokens."
+        )
+    for role, piece in special_tokens.items():
+        if not isinstance(piece, str) or not piece:
+            raise ValueError(f"Expected a piece of the vocabulary for {role}, a string. Received: {piece!r}")
+    return {role: special_tokens.get(role, piece) for role, piece in SPECIAL_TOKENS.items()}
+
+
+def _checked_additional(pieces):
+    """Returns the additional special pieces as a tuple."""
+    if isinstance(pieces, str) or not all(isinstance(piece, str) and piece for piece in pieces):
+        raise ValueError(
+            f"Expected additional_special_tokens to be a list of pieces of the vocabulary. Received: {pieces!r}"
+        )
+    return tuple(pieces)

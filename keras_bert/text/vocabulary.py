@@ -44,10 +44,13 @@ def load_vocabulary(path: str | os.PathLike) -> list[str]:
     return pieces
 
 
-def check_vocabulary(pieces: Sequence[str], source: str = "the vocabulary") -> None:
+def check_vocabulary(
+    pieces: Sequence[str], source: str = "the vocabulary", special_pieces: Sequence[str] = SPECIAL_PIECES
+) -> None:
     """Raises ValueError (TypeError for pieces that are no strings) unless BERT can work with these pieces.
 
-    Each piece must occur once, and the five special pieces must be there, wherever they stand.
+    Each piece must occur once, and the special pieces must be there, wherever they stand; `special_pieces` names them
+    for a vocabulary that calls them otherwise than BERT's.
     """
     if isinstance(pieces, str) or not all(isinstance(piece, str) for piece in pieces):
         raise TypeError("Expected a list of strings, one for each piece. To read a file use load_vocabulary(path).")
@@ -63,11 +66,12 @@ def check_vocabulary(pieces: Sequence[str], source: str = "the vocabulary") -> N
             f"{'; '.join(duplicates[:10])}. Remove or rename the later ones without moving other lines: "
             "a piece's line is its id."
         )
-    missing = [piece for piece in SPECIAL_PIECES if piece not in lines]
+    missing = [piece for piece in special_pieces if piece not in lines]
     if missing:
         raise ValueError(
-            f"Expected the special pieces {', '.join(SPECIAL_PIECES)} in {source}. Missing: {', '.join(missing)}. "
-            f"Is it the vocabulary of a BERT model? It starts with {list(pieces[:3])!r}."
+            f"Expected the special pieces {', '.join(special_pieces)} in {source}. Missing: {', '.join(missing)}. "
+            f"Is it the vocabulary of a BERT model? It starts with {list(pieces[:3])!r}. If it names its special "
+            "pieces otherwise, say so: special_tokens={'pad_token': '<pad>', ...}."
         )
     broken = [piece for piece in pieces if "\n" in piece]
     if broken:
