@@ -15,7 +15,16 @@ if _os.path.splitext(_os.path.basename(getattr(_sys, "argv", [""])[0]))[0] != "k
     from keras_bert.checkpoints import ModelFolder, load_checkpoint, load_model_folder, save_model_folder
     from keras_bert.config import PRESETS, BertConfig
     from keras_bert.encoder import build_encoder, config_of, encoder_of
-    from keras_bert.heads import build_classifier, build_pretrainer
+    from keras_bert.heads import (
+        build_classifier,
+        build_embedder,
+        build_masked_lm,
+        build_multiple_choice,
+        build_next_sentence,
+        build_pretrainer,
+        build_question_answerer,
+        build_token_classifier,
+    )
     from keras_bert.model import BertModel
     from keras_bert.text import Preprocessor, Tokenizer
 
@@ -28,8 +37,14 @@ __all__ = [
     "Tokenizer",
     "__version__",
     "build_classifier",
+    "build_embedder",
     "build_encoder",
+    "build_masked_lm",
+    "build_multiple_choice",
+    "build_next_sentence",
     "build_pretrainer",
+    "build_question_answerer",
+    "build_token_classifier",
     "config_of",
     "encoder_of",
     "load_checkpoint",

@@ -8,9 +8,15 @@ import os
 
 HIDDEN_ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu")
 POSITION_EMBEDDING_TYPES = ("absolute", "sinusoidal")
+POOLER_ACTIVATIONS = ("tanh", "relu", None)
 
 # Spellings that other packages use for the same function.
-_ACTIVATION_ALIASES = {"swish": "silu", "gelu_pytorch_tanh": "gelu_new"}
+_ACTIVATION_ALIASES = {
+    "swish": "silu",
+    "gelu_python": "gelu",
+    "gelu_pytorch_tanh": "gelu_new",
+    "gelu_fast": "gelu_new",
+}
 
 # Keys of a bert_config.json that would change the numbers, with the one value that leaves them as they are.
 _UNSUPPORTED_UNLESS = {
@@ -18,6 +24,8 @@ _UNSUPPORTED_UNLESS = {
     "add_cross_attention": False,
     "is_encoder_decoder": False,
     "model_type": "bert",
+    "pruned_heads": {},
+    "quantization_config": None,
 }
 
 
@@ -26,7 +34,9 @@ class BertConfig:
     """Everything that fixes the shape and the arithmetic of a BERT encoder.
 
     The defaults are BERT-base, uncased English (Devlin et al. 2019, section 3). Every field is honoured by
-    `build_encoder`.
+    `build_encoder`. Two go beyond `bert_config.json`, for what DistilBERT (Sanh et al. 2019, section 3) leaves out or
+    does otherwise: `type_vocab_size` may be 0, an encoder without token-type embeddings, and `pooler_act` is the
+    pooler's activation, None for an encoder without pooler.
 
     Raises:
       ValueError: a field is out of range, or `num_attention_heads` does not divide `hidden_size`.
@@ -45,9 +55,10 @@ class BertConfig:
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     position_embedding_type: str = "absolute"
+    pooler_act: str | None = "tanh"
 
     def __post_init__(self):
-        object.__setattr__(self, "hidden_act", _ACTIVATION_ALIASES.get(self.hidden_act, self.hidden_act))
+        object.__setattr__(self, "hidden_act", _ACTIVATION_ALIASES.get(str(self.hidden_act), self.hidden_act))
         for name in (
             "vocab_size",
             "hidden_size",
@@ -57,9 +68,9 @@ class BertConfig:
             "max_position_embeddings",
             "type_vocab_size",
         ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer. Received: {name}={value!r}")
+            value, least = getattr(self, name), 0 if name == "type_vocab_size" else 1
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}. Received: {name}={value!r}")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 "num_attention_heads must divide hidden_size, because every head gets an equal slice of it. "
@@ -72,13 +83,15 @@ class BertConfig:
                 f"position_embedding_type must be one of {POSITION_EMBEDDING_TYPES}. "
                 f"Received: {self.position_embedding_type!r}"
             )
+        if self.pooler_act not in POOLER_ACTIVATIONS:
+            raise ValueError(f"pooler_act must be one of {POOLER_ACTIVATIONS}. Received: {self.pooler_act!r}")
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-            if not 0 <= getattr(self, name) < 1:
+            if not _is_number(getattr(self, name)) or not 0 <= getattr(self, name) < 1:
                 raise ValueError(
                     f"{name} is a probability and must be in [0, 1). Received: {name}={getattr(self, name)!r}"
                 )
         for name in ("layer_norm_eps", "initializer_range"):
-            if not getattr(self, name) > 0:
+            if not _is_number(getattr(self, name)) or not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be greater than 0. Received: {name}={getattr(self, name)!r}")
 
     @classmethod
@@ -130,6 +143,10 @@ class BertConfig:
     def to_dict(self) -> dict:
         """The fields as a JSON-serialisable dict; `from_dict` is its inverse."""
         return dataclasses.asdict(self)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 # base and large: Devlin et al. 2019, "BERT", section 3. The smaller ones: Turc et al. 2019, "Well-Read Students Learn

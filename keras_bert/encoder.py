@@ -31,15 +31,11 @@ def build_encoder(
     Returns:
       A functional model from {"input_ids", "token_type_ids", "attention_mask"}, int32 `(B, S)` with S at most
       `max_position_embeddings`, to {"sequence_output": `(B, S, D)`, "pooled_output": `(B, D)`} and what was asked for.
-      `attention_mask` is 1 for a token and 0 for padding.
+      `attention_mask` is 1 for a token and 0 for padding. "pooled_output" is left out where `pooler_act` is None.
     """
     if not isinstance(config, BertConfig):
         raise TypeError(f"Expected a BertConfig, as from BertConfig.from_preset('base'). Received: {config!r}")
-    inputs = {
-        key: keras.Input(shape=(None,), dtype="int32", name=key)
-        for key in ("input_ids", "token_type_ids", "attention_mask")
-    }
-    x, _ = layers.Embeddings(
+    embeddings = layers.Embeddings(
         vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,
         max_position_embeddings=config.max_position_embeddings,
@@ -50,12 +46,9 @@ def build_encoder(
         position_embedding_type=config.position_embedding_type,
         dtype=dtype,
         name="embeddings",
-    )(inputs["input_ids"], inputs["token_type_ids"])
-    bias = layers.AttentionBias(dtype=dtype, name="attention_bias")(inputs["attention_mask"])
-
-    hidden_states, attentions = [x], []
-    for index in range(config.num_hidden_layers):
-        x, probabilities = layers.EncoderBlock(
+    )
+    blocks = [
+        layers.EncoderBlock(
             hidden_size=config.hidden_size,
             num_heads=config.num_attention_heads,
             intermediate_size=config.intermediate_size,
@@ -66,30 +59,60 @@ def build_encoder(
             initializer_range=config.initializer_range,
             dtype=dtype,
             name=f"block_{index}",
-        )(x, bias)
+        )
+        for index in range(config.num_hidden_layers)
+    ]
+    pooler = None
+    if config.pooler_act is not None:
+        pooler = keras.layers.Dense(
+            config.hidden_size,
+            activation=config.pooler_act,
+            kernel_initializer=layers.TruncatedNormal(config.initializer_range),
+            dtype=dtype,
+            name="pooler",
+        )
+    inputs = make_inputs((None,))
+    outputs, word_table = connect(inputs, embeddings, blocks, pooler)
+    if not output_hidden_states:
+        del outputs["hidden_states"]
+    if not output_attentions:
+        del outputs["attentions"]
+    return _encoder(inputs, outputs, word_table, name)
+
+
+def make_inputs(shape: tuple) -> dict:
+    """The encoder's three inputs, int32, each `(B, *shape)`."""
+    return {
+        key: keras.Input(shape=shape, dtype="int32", name=key)
+        for key in ("input_ids", "token_type_ids", "attention_mask")
+    }
+
+
+def connect(inputs: dict, embeddings, blocks: list, pooler) -> tuple[dict, keras.KerasTensor]:
+    """Runs an encoder's layers on inputs `(B, S)`. Returns all that `build_encoder` may output, and the word table."""
+    dtype = embeddings.dtype_policy.name  # layers without a get_config of their own need what JSON can hold
+    x, word_table = embeddings(inputs["input_ids"], inputs["token_type_ids"])
+    bias = layers.AttentionBias(dtype=dtype, name="attention_bias")(inputs["attention_mask"])
+    hidden_states, attentions = [x], []
+    for block in blocks:
+        x, probabilities = block(x, bias)
         hidden_states.append(x)
         attentions.append(probabilities)
+    outputs = {"sequence_output": x}
+    if pooler is not None:
+        outputs["pooled_output"] = pooler(layers.FirstToken(dtype=dtype, name="first_token")(x))
+    return {**outputs, "hidden_states": hidden_states, "attentions": attentions}, word_table
 
-    pooled = keras.layers.Dense(
-        config.hidden_size,
-        activation="tanh",
-        kernel_initializer=layers.truncated_normal(config.initializer_range),
-        dtype=dtype,
-        name="pooler",
-    )(layers.FirstToken(dtype=dtype, name="first_token")(x))
 
-    outputs = {"sequence_output": x, "pooled_output": pooled}
-    if output_hidden_states:
-        outputs["hidden_states"] = hidden_states
-    if output_attentions:
-        outputs["attentions"] = attentions
-    return BertModel(inputs, outputs, name=name)
+def _encoder(inputs, outputs, word_table, name) -> keras.Model:
+    model = BertModel(inputs, outputs, name=name)
+    model.word_table = word_table  # for a masked-LM head, which multiplies with it
+    return model
 
 
 def config_of(model: keras.Model) -> BertConfig:
     """Reads the BertConfig back from the layers of an encoder or of a model built on one."""
-    embeddings = model.get_layer("embeddings")
-    blocks = [layer for layer in model.layers if isinstance(layer, layers.EncoderBlock)]
+    embeddings, blocks, pooler = layers_of(model)
     return BertConfig(
         vocab_size=embeddings.vocab_size,
         hidden_size=embeddings.hidden_size,
@@ -104,16 +127,24 @@ def config_of(model: keras.Model) -> BertConfig:
         initializer_range=embeddings.initializer_range,
         layer_norm_eps=embeddings.layer_norm_eps,
         position_embedding_type=embeddings.position_embedding_type,
+        pooler_act=None if pooler is None else pooler.activation.__name__,
     )
 
 
 def encoder_of(model: keras.Model, name: str = "bert") -> keras.Model:
     """The encoder inside a model built on one; the weights are shared, not copied."""
+    inputs = make_inputs((None,))
+    outputs, word_table = connect(inputs, *layers_of(model))
+    outputs = {key: outputs[key] for key in ("sequence_output", "pooled_output") if key in outputs}
+    return _encoder(inputs, outputs, word_table, name)
+
+
+def layers_of(model: keras.Model) -> tuple:
+    """Returns (embeddings, list of blocks, pooler or None) of an encoder or of a model built on one."""
     blocks = [layer for layer in model.layers if isinstance(layer, layers.EncoderBlock)]
     if not blocks:
         raise ValueError(
             f"Expected a model built on build_encoder. Received: {model.name!r}, which has no EncoderBlock"
         )
-    inputs = {key: model.input[key] for key in ("input_ids", "token_type_ids", "attention_mask")}
-    outputs = {"sequence_output": blocks[-1].output[0], "pooled_output": model.get_layer("pooler").output}
-    return BertModel(inputs, outputs, name=name)
+    pooler = next((layer for layer in model.layers if layer.name == "pooler"), None)
+    return model.get_layer("embeddings"), blocks, pooler

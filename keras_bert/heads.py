@@ -1,11 +1,17 @@
-"""Task heads: each takes an encoder and returns a functional keras.Model that shares its layers."""
+"""Task heads: each takes an encoder and returns a functional keras.Model that shares its layers.
+
+A model has the layers that its task needs: one that reads the sequence output alone has no pooler.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import keras
 
 from keras_bert import layers
-from keras_bert.encoder import config_of
+from keras_bert.encoder import config_of, connect, layers_of, make_inputs
+from keras_bert.head_layers import FlattenChoices, MaskedLMHead, Pooling, SpanLogits, UnflattenChoices
 from keras_bert.model import BertModel
 
 
@@ -16,58 +22,175 @@ def build_classifier(
 
     Args:
       encoder: a model from `build_encoder`.
-      num_classes: at least 2.
+      num_classes: at least 1; a model with 1 is a regressor.
       dropout: the rate before the last layer; the encoder's `hidden_dropout_prob` when None.
       name: the model's name.
 
     Returns:
       A model from the encoder's inputs to logits `(B, num_classes)`.
     """
-    if num_classes < 2:
-        raise ValueError(f"A classifier needs at least 2 classes. Received: num_classes={num_classes}")
-    config = config_of(encoder)
-    dtype = encoder.get_layer("embeddings").dtype_policy
-    rate = config.hidden_dropout_prob if dropout is None else dropout
-    x = keras.layers.Dropout(rate, dtype=dtype, name="classifier_dropout")(encoder.output["pooled_output"])
-    # float32 under mixed precision: a softmax over half-precision logits loses digits for nothing.
-    logits = keras.layers.Dense(
-        num_classes,
-        kernel_initializer=layers.truncated_normal(config.initializer_range),
-        dtype="float32",
-        name="logits",
-    )(x)
-    return BertModel(encoder.input, logits, name=name)
+    _check_classes(num_classes)
+    x = _dropout(encoder, dropout)(_pooled_output(encoder))
+    return BertModel(encoder.input, _dense(encoder, num_classes, "logits")(x), name=name)
+
+
+def build_token_classifier(
+    encoder: keras.Model, num_classes: int, *, dropout: float | None = None, name: str = "bert_token_classifier"
+) -> keras.Model:
+    """A classifier of every token, as for named entities (Devlin et al. 2019, section 5.3).
+
+    Args: as `build_classifier`.
+
+    Returns:
+      A model from the encoder's inputs to logits `(B, S, num_classes)`.
+    """
+    _check_classes(num_classes)
+    x = _dropout(encoder, dropout)(encoder.output["sequence_output"])
+    return BertModel(encoder.input, _dense(encoder, num_classes, "logits")(x), name=name)
+
+
+def build_question_answerer(encoder: keras.Model, *, name: str = "bert_question_answerer") -> keras.Model:
+    """Finds the span of a text that answers a question (Devlin et al. 2019, section 4.2).
+
+    Returns:
+      A model from the encoder's inputs to {"start_logits": `(B, S)`, "end_logits": `(B, S)`} of the answer's first and
+      last token.
+    """
+    logits = _dense(encoder, 2, "logits")(encoder.output["sequence_output"])
+    start, end = SpanLogits(dtype="float32", name="span")(logits)
+    return BertModel(encoder.input, {"start_logits": start, "end_logits": end}, name=name)
+
+
+def build_multiple_choice(
+    encoder: keras.Model, *, dropout: float | None = None, name: str = "bert_multiple_choice"
+) -> keras.Model:
+    """Scores each choice, packed behind its question, by itself (Devlin et al. 2019, section 4.4).
+
+    Returns:
+      A model from the encoder's inputs with one more axis, int32 `(B, C, S)` for C choices, to logits `(B, C)`.
+    """
+    _pooled_output(encoder)
+    inputs = make_inputs((None, None))
+    flatten = FlattenChoices(name="flatten_choices")
+    outputs, _ = connect({key: flatten(value) for key, value in inputs.items()}, *layers_of(encoder))
+    logits = _dense(encoder, 1, "logits")(_dropout(encoder, dropout)(outputs["pooled_output"]))
+    logits = UnflattenChoices(dtype="float32", name="unflatten_choices")(logits, inputs["input_ids"])
+    return BertModel(inputs, logits, name=name)
+
+
+def build_masked_lm(encoder: keras.Model, *, name: str = "bert_masked_lm") -> keras.Model:
+    """The masked language model (Devlin et al. 2019, section 3.1, task 1).
+
+    Returns:
+      A model from the encoder's inputs and "masked_lm_positions", int32 `(B, M)`, to logits `(B, M, V)`.
+    """
+    positions = _positions()
+    return BertModel({**encoder.input, "masked_lm_positions": positions}, _masked_lm(encoder, positions), name=name)
+
+
+def build_next_sentence(encoder: keras.Model, *, name: str = "bert_next_sentence") -> keras.Model:
+    """Next sentence prediction (Devlin et al. 2019, section 3.1, task 2).
+
+    Returns:
+      A model from the encoder's inputs to logits `(B, 2)`, where class 0 is "B follows A".
+    """
+    return BertModel(encoder.input, _dense(encoder, 2, "next_sentence")(_pooled_output(encoder)), name=name)
 
 
 def build_pretrainer(encoder: keras.Model, *, name: str = "bert_pretrainer") -> keras.Model:
     """The pretraining model: masked language model and next sentence prediction (Devlin et al. 2019, section 3.1).
 
-    Args:
-      encoder: a model from `build_encoder`.
-      name: the model's name.
-
     Returns:
       A model from the encoder's inputs and "masked_lm_positions", int32 `(B, M)`, to
       {"masked_lm": logits `(B, M, V)`, "next_sentence": logits `(B, 2)`, where class 0 is "B follows A"}.
     """
+    positions = _positions()
+    outputs = {
+        "masked_lm": _masked_lm(encoder, positions),
+        "next_sentence": _dense(encoder, 2, "next_sentence")(_pooled_output(encoder)),
+    }
+    return BertModel({**encoder.input, "masked_lm_positions": positions}, outputs, name=name)
+
+
+def build_embedder(
+    encoder: keras.Model,
+    pooling: str | Sequence[str] = "mean",
+    *,
+    projection_size: int | None = None,
+    projection_act: str | None = None,
+    projection_bias: bool = True,
+    normalize: bool = True,
+    name: str = "bert_embedder",
+) -> keras.Model:
+    """One vector for a text, to compare texts by (Reimers and Gurevych 2019, section 3).
+
+    Args:
+      encoder: a model from `build_encoder`.
+      pooling: what becomes of the tokens' vectors, see `Pooling`; several are joined.
+      projection_size: width of a dense layer after the pooling; None for none.
+      projection_act: the activation of that layer, by Keras' name.
+      projection_bias: whether that layer has a bias.
+      normalize: give the vectors length 1, so that a dot product is the cosine similarity.
+      name: the model's name.
+
+    Returns:
+      A model from the encoder's inputs to `(B, D)`, `(B, D * number of poolings)` or `(B, projection_size)`, float32.
+    """
+    x = Pooling(pooling, dtype="float32", name="pooling")(
+        encoder.output["sequence_output"], encoder.input["attention_mask"]
+    )
+    if projection_size is not None:
+        x = _dense(encoder, projection_size, "projection", activation=projection_act, use_bias=projection_bias)(x)
+    if normalize:
+        x = keras.layers.UnitNormalization(axis=-1, dtype="float32", name="normalization")(x)
+    return BertModel(encoder.input, x, name=name)
+
+
+def _check_classes(num_classes):
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+        raise ValueError(f"A classifier needs at least 1 class. Received: num_classes={num_classes!r}")
+
+
+def _pooled_output(encoder):
+    if "pooled_output" not in encoder.output:
+        raise ValueError(
+            "Expected an encoder with a pooler, whose output this head reads. Received: one without; build it from a "
+            "config with pooler_act='tanh'."
+        )
+    return encoder.output["pooled_output"]
+
+
+def _dropout(encoder, rate):
+    rate = config_of(encoder).hidden_dropout_prob if rate is None else rate
+    dtype = encoder.get_layer("embeddings").dtype_policy
+    return keras.layers.Dropout(rate, dtype=dtype, name="classifier_dropout")
+
+
+def _dense(encoder, units, name, **kwargs):
+    # float32 under mixed precision: a softmax over half-precision logits loses digits for nothing.
+    initializer = layers.TruncatedNormal(config_of(encoder).initializer_range)
+    return keras.layers.Dense(units, kernel_initializer=initializer, dtype="float32", name=name, **kwargs)
+
+
+def _positions():
+    return keras.Input(shape=(None,), dtype="int32", name="masked_lm_positions")
+
+
+def _masked_lm(encoder, positions):
     config = config_of(encoder)
-    embeddings = encoder.get_layer("embeddings")
-    dtype = embeddings.dtype_policy
-    positions = keras.Input(shape=(None,), dtype="int32", name="masked_lm_positions")
-    masked_lm = layers.MaskedLMHead(
+    head = MaskedLMHead(
         vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,
         hidden_act=config.hidden_act,
         layer_norm_eps=config.layer_norm_eps,
         initializer_range=config.initializer_range,
-        dtype=dtype,
+        dtype=encoder.get_layer("embeddings").dtype_policy,
         name="masked_lm",
-    )(encoder.output["sequence_output"], embeddings.output[1], positions)
-    next_sentence = keras.layers.Dense(
-        2, kernel_initializer=layers.truncated_normal(config.initializer_range), dtype="float32", name="next_sentence"
-    )(encoder.output["pooled_output"])
-    return BertModel(
-        {**encoder.input, "masked_lm_positions": positions},
-        {"masked_lm": masked_lm, "next_sentence": next_sentence},
-        name=name,
+    )
+    # A model read from disk is one that nothing else was built on yet: its first word table is its only one.
+    table = getattr(encoder, "word_table", None)
+    return head(
+        encoder.output["sequence_output"],
+        encoder.get_layer("embeddings").output[1] if table is None else table,
+        positions,
     )

@@ -1,13 +1,17 @@
 """The layers of BERT (Devlin et al. 2019; Vaswani et al. 2017), in `keras.ops` alone: they run on every backend.
 
 Shape legend: B batch, S sequence, D hidden, N heads, H head size (D = N * H), F feed-forward, V vocabulary,
-M masked positions, C classes.
+M masked positions, C classes or choices. What task heads add stands in head_layers.py.
 
 Dense products run on 2-D tensors, (B * S, D): on a 3-D input the gradient of the kernel becomes a batched product and
 a sum, and LiteRT and oneDNN fuse bias and activation into a 2-D product only.
 """
 
 from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -18,9 +22,33 @@ from keras import ops
 ATTENTION_MASK_BIAS = -10000.0
 
 
-def truncated_normal(stddev: float) -> keras.initializers.Initializer:
+_weights_come_later = contextvars.ContextVar("weights_come_later", default=False)
+
+
+@contextlib.contextmanager
+def weights_come_later() -> Iterator[None]:
+    """What is built inside starts as zeros: drawing random numbers is most of the time that building a model takes."""
+    token = _weights_come_later.set(True)
+    try:
+        yield
+    finally:
+        _weights_come_later.reset(token)
+
+
+@keras.saving.register_keras_serializable("keras_bert")
+class TruncatedNormal(keras.initializers.TruncatedNormal):
     """BERT's initializer: a normal of `stddev` cut at two standard deviations (modeling.py, create_initializer)."""
-    return keras.initializers.TruncatedNormal(stddev=stddev)
+
+    def __init__(self, stddev, seed=None):
+        super().__init__(stddev=stddev, seed=seed)
+
+    def __call__(self, shape, dtype=None):
+        if _weights_come_later.get():
+            return ops.zeros(shape, dtype=dtype)
+        return super().__call__(shape, dtype=dtype)
+
+    def get_config(self):
+        return {"stddev": self.stddev, "seed": super().get_config()["seed"]}
 
 
 def activation(name: str):
@@ -85,7 +113,8 @@ class Embeddings(keras.layers.Layer):
     """Sum of word, position and token-type embeddings, normalised, with dropout.
 
     Call arguments:
-      input_ids, token_type_ids: `(B, S)` integers. S may be at most `max_position_embeddings`.
+      input_ids, token_type_ids: `(B, S)` integers. S may be at most `max_position_embeddings`. With a
+        `type_vocab_size` of 0 the token types are not looked at.
 
     Returns: `(embeddings, word_table)`, `(B, S, D)` and `(V, D)`; MaskedLMHead multiplies with the latter.
     """
@@ -115,7 +144,7 @@ class Embeddings(keras.layers.Layer):
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
 
     def build(self, input_ids_shape, token_type_ids_shape=None):
-        initializer = truncated_normal(self.initializer_range)
+        initializer = TruncatedNormal(self.initializer_range)
         width = self.hidden_size
         self.word_table = self.add_weight(
             shape=(self.vocab_size, width), initializer=initializer, name="word_embeddings"
@@ -126,9 +155,10 @@ class Embeddings(keras.layers.Layer):
             self.position_table = self.add_weight(
                 shape=(self.max_position_embeddings, width), initializer=initializer, name="position_embeddings"
             )
-        self.token_type_table = self.add_weight(
-            shape=(self.type_vocab_size, width), initializer=initializer, name="token_type_embeddings"
-        )
+        if self.type_vocab_size:
+            self.token_type_table = self.add_weight(
+                shape=(self.type_vocab_size, width), initializer=initializer, name="token_type_embeddings"
+            )
         self.layer_norm.build((None, None, width))
         self.built = True
 
@@ -138,14 +168,15 @@ class Embeddings(keras.layers.Layer):
 
     def call(self, input_ids, token_type_ids, training=None):
         length = ops.shape(input_ids)[1]
-        words = self.look_up(input_ids)  # (B, S, D)
-        # A product with one-hot rows: its gradient is a product too; a gather's would scatter B * S rows into two.
-        types = ops.matmul(
-            ops.one_hot(token_type_ids, self.type_vocab_size, dtype=self.compute_dtype),
-            ops.cast(self.token_type_table, self.compute_dtype),
-        )  # (B, S, D)
+        x = self.look_up(input_ids)  # (B, S, D)
+        if self.type_vocab_size:
+            # A product with one-hot rows: its gradient is a product too; a gather's would scatter B * S rows into two.
+            x = x + ops.matmul(
+                ops.one_hot(token_type_ids, self.type_vocab_size, dtype=self.compute_dtype),
+                ops.cast(self.token_type_table, self.compute_dtype),
+            )  # (B, S, D)
         positions = ops.cast(self.position_table, self.compute_dtype)[:length]  # (S, D)
-        x = words + types + ops.expand_dims(positions, 0)
+        x = x + ops.expand_dims(positions, 0)
         return self.dropout(self.layer_norm(x), training=training), ops.cast(self.word_table, self.compute_dtype)
 
     def compute_output_shape(self, input_ids_shape, token_type_ids_shape=None):
@@ -198,7 +229,7 @@ class SelfAttention(keras.layers.Layer):
         self.num_heads = num_heads
         self.dropout_rate = dropout
         self.initializer_range = initializer_range
-        init = truncated_normal(initializer_range)
+        init = TruncatedNormal(initializer_range)
         self.qkv = keras.layers.Dense(3 * hidden_size, kernel_initializer=init, dtype=self.dtype_policy, name="qkv")
         self.output_dense = keras.layers.Dense(
             hidden_size, kernel_initializer=init, dtype=self.dtype_policy, name="output"
@@ -247,7 +278,7 @@ class FeedForward(keras.layers.Layer):
         self.intermediate_size = intermediate_size
         self.hidden_act = hidden_act
         self.initializer_range = initializer_range
-        init = truncated_normal(initializer_range)
+        init = TruncatedNormal(initializer_range)
         self.intermediate = keras.layers.Dense(
             intermediate_size,
             activation=activation(hidden_act),
@@ -360,63 +391,3 @@ class FirstToken(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], input_shape[2])
-
-
-@keras.saving.register_keras_serializable("keras_bert")
-class MaskedLMHead(keras.layers.Layer):
-    """Logits over the vocabulary at the masked positions only, tied to the word embeddings.
-
-    google-research/bert run_pretraining.py, get_masked_lm_output.
-
-    Call arguments:
-      x: `(B, S, D)`.
-      word_table: `(V, D)`, the word embeddings.
-      positions: `(B, M)` integers in [0, S).
-
-    Returns: `(B, M, V)`.
-    """
-
-    def __init__(
-        self, vocab_size, hidden_size, hidden_act="gelu", layer_norm_eps=1e-12, initializer_range=0.02, **kwargs
-    ):
-        super().__init__(**kwargs)
-        self.vocab_size = vocab_size
-        self.hidden_size = hidden_size
-        self.hidden_act = hidden_act
-        self.layer_norm_eps = layer_norm_eps
-        self.initializer_range = initializer_range
-        self.transform = keras.layers.Dense(
-            hidden_size,
-            activation=activation(hidden_act),
-            kernel_initializer=truncated_normal(initializer_range),
-            dtype=self.dtype_policy,
-            name="transform",
-        )
-        self.layer_norm = LayerNormalization(epsilon=layer_norm_eps, dtype=self.dtype_policy, name="layer_norm")
-
-    def build(self, x_shape, word_table_shape=None, positions_shape=None):
-        self.transform.build((None, self.hidden_size))
-        self.layer_norm.build((None, self.hidden_size))
-        self.bias = self.add_weight(shape=(self.vocab_size,), initializer="zeros", name="bias")
-        self.built = True
-
-    def call(self, x, word_table, positions):
-        batch, length = ops.shape(x)[0], ops.shape(x)[1]
-        rows = ops.expand_dims(ops.arange(batch, dtype=positions.dtype) * length, 1) + positions  # (B, M)
-        masked = ops.take(ops.reshape(x, (-1, self.hidden_size)), ops.reshape(rows, (-1,)), axis=0)  # (B * M, D)
-        hidden = self.layer_norm(self.transform(masked))
-        logits = ops.matmul(hidden, ops.transpose(word_table)) + ops.cast(self.bias, self.compute_dtype)
-        return ops.reshape(logits, (batch, -1, self.vocab_size))
-
-    def compute_output_shape(self, x_shape, word_table_shape=None, positions_shape=None):
-        return (x_shape[0], positions_shape[1], self.vocab_size)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "vocab_size": self.vocab_size,
-            "hidden_size": self.hidden_size,
-            "hidden_act": self.hidden_act,
-            "layer_norm_eps": self.layer_norm_eps,
-            "initializer_range": self.initializer_range,
-        }

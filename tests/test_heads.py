@@ -110,10 +110,11 @@ def test_the_classifiers_dropout(given, rate):
     assert model.get_layer("classifier_dropout").rate == rate
 
 
-@pytest.mark.parametrize("number", [1, 0, -3])
-def test_fewer_than_two_classes(encoder, number):
-    with pytest.raises(ValueError, match=f"at least 2 classes.*num_classes={number}"):
-        kb.build_classifier(encoder, number)
+@pytest.mark.parametrize("number", [0, -3, 2.0, True])
+def test_fewer_than_one_class(encoder, number):
+    for build in (kb.build_classifier, kb.build_token_classifier):
+        with pytest.raises(ValueError, match=f"at least 1 class.*num_classes={number}"):
+            build(encoder, number)
 
 
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
@@ -181,3 +182,137 @@ def test_float16_trains_with_a_scaled_loss(tmp_path):
     plain = kb.build_classifier(kb.build_encoder(CONFIG, dtype="mixed_bfloat16"), 2)
     plain.compile("adam", "mse")
     assert not isinstance(plain.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+@pytest.fixture
+def pooled(encoder):
+    """(inputs, weights, outputs) of the NumPy reference, and a padded second row."""
+    inputs = random_inputs(CONFIG)
+    inputs["attention_mask"][1, 4:] = 0
+    return inputs
+
+
+def test_token_classifier_and_question_answerer_are_dense_layers_on_every_token(encoder, pooled):
+    for build, split in (
+        (lambda: kb.build_token_classifier(encoder, 4), lambda y: y),
+        (lambda: kb.build_question_answerer(encoder), lambda y: np.stack([y["start_logits"], y["end_logits"]], -1)),
+    ):
+        model = randomize(build())
+        weights = weights_of(model)
+        assert not any(name.startswith("pooler") for name in weights)
+        states = encode(CONFIG, {**weights_of(encoder), **weights}, pooled)["sequence_output"]
+        np.testing.assert_allclose(split(model(pooled)), dense(states, weights, "logits"), atol=1e-5)
+
+
+def test_multiple_choice_scores_each_choice_by_itself(encoder):
+    model = randomize(kb.build_multiple_choice(encoder))
+    classifier = kb.build_classifier(encoder, 1)
+    classifier.get_layer("logits").set_weights(model.get_layer("logits").get_weights())
+    choices = [random_inputs(CONFIG, seed=seed) for seed in range(3)]
+    stacked = {name: np.stack([choice[name] for choice in choices], axis=1) for name in choices[0]}
+    scores = np.concatenate([classifier(choice) for choice in choices], axis=1)
+    np.testing.assert_allclose(model(stacked), scores, atol=1e-6)
+    assert kb.config_of(model) == CONFIG
+    again = kb.encoder_of(model)
+    np.testing.assert_allclose(again(choices[0])["pooled_output"], encoder(choices[0])["pooled_output"], atol=1e-6)
+
+
+def test_pretraining_goes_on_from_a_multiple_choice_model(encoder):
+    """The word table that the masked LM reads is that of the encoder it was built on."""
+    inputs = {**random_inputs(CONFIG), "masked_lm_positions": POSITIONS}
+    keras.utils.set_random_seed(1)
+    direct = kb.build_masked_lm(encoder)
+    indirect = kb.build_masked_lm(kb.encoder_of(kb.build_multiple_choice(encoder)))
+    indirect.set_weights(direct.get_weights())
+    np.testing.assert_allclose(indirect(inputs), direct(inputs), atol=1e-6)
+
+
+def test_the_halves_of_the_pretrainer(encoder):
+    both, inputs = randomize(kb.build_pretrainer(encoder)), {**random_inputs(CONFIG), "masked_lm_positions": POSITIONS}
+    expected = both(inputs)
+    masked_lm, next_sentence = kb.build_masked_lm(encoder), kb.build_next_sentence(encoder)
+    masked_lm.get_layer("masked_lm").set_weights(both.get_layer("masked_lm").get_weights())
+    next_sentence.get_layer("next_sentence").set_weights(both.get_layer("next_sentence").get_weights())
+    np.testing.assert_array_equal(masked_lm(inputs), expected["masked_lm"])
+    del inputs["masked_lm_positions"]
+    np.testing.assert_array_equal(next_sentence(inputs), expected["next_sentence"])
+
+
+def numpy_pooling(pooling, states, mask):
+    rows = [row[keep == 1] for row, keep in zip(states, mask, strict=True)]
+    ranks = [np.arange(1, len(row) + 1)[:, None] for row in rows]
+    return np.stack(
+        {
+            "cls": [row[0] for row in rows],
+            "mean": [row.mean(0) for row in rows],
+            "max": [row.max(0) for row in rows],
+            "mean_sqrt_len": [row.sum(0) / len(row) ** 0.5 for row in rows],
+            "weighted_mean": [(row * rank).sum(0) / rank.sum() for row, rank in zip(rows, ranks, strict=True)],
+            "last_token": [row[-1] for row in rows],
+        }[pooling]
+    )
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize(
+    "pooling", ["cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token", ("mean", "max")]
+)
+def test_embedder(encoder, pooled, pooling, normalize):
+    model = kb.build_embedder(encoder, pooling, normalize=normalize)
+    states = encoder(pooled)["sequence_output"].numpy()
+    names = [pooling] if isinstance(pooling, str) else pooling
+    expected = np.concatenate([numpy_pooling(name, states, pooled["attention_mask"]) for name in names], axis=-1)
+    if normalize:
+        expected /= np.linalg.norm(expected, axis=-1, keepdims=True)
+    np.testing.assert_allclose(model(pooled), expected, atol=1e-5)
+
+
+def test_embedder_with_a_projection(encoder, pooled):
+    model = randomize(kb.build_embedder(encoder, "cls", projection_size=5, projection_act="tanh", normalize=False))
+    states = encoder(pooled)["sequence_output"].numpy()
+    expected = np.tanh(dense(states[:, 0], weights_of(model), "projection"))
+    np.testing.assert_allclose(model(pooled), expected, atol=1e-5)
+
+
+def test_an_unknown_pooling(encoder):
+    with pytest.raises(ValueError, match="pooling must be one or several of.*'median'"):
+        kb.build_embedder(encoder, "median")
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda encoder: kb.build_classifier(encoder, 2),
+        kb.build_next_sentence,
+        kb.build_pretrainer,
+        kb.build_multiple_choice,
+    ],
+)
+def test_an_encoder_without_pooler(build):
+    encoder = kb.build_encoder(kb.BertConfig(**{**CONFIG.to_dict(), "pooler_act": None}))
+    with pytest.raises(ValueError, match="Expected an encoder with a pooler.*pooler_act='tanh'"):
+        build(encoder)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda encoder: kb.build_token_classifier(encoder, 3),
+        kb.build_question_answerer,
+        kb.build_masked_lm,
+        kb.build_next_sentence,
+        kb.build_multiple_choice,
+        lambda encoder: kb.build_embedder(encoder, ("mean", "max"), projection_size=4),
+    ],
+)
+def test_heads_come_back_from_disk(tmp_path, encoder, build):
+    model = randomize(build(encoder))
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    inputs = random_inputs(CONFIG)
+    if "masked_lm_positions" in model.input:
+        inputs["masked_lm_positions"] = POSITIONS
+    if len(model.input["input_ids"].shape) == 3:
+        inputs = {name: np.stack([value, value], axis=1) for name, value in inputs.items()}
+    for ours, theirs in zip(keras.tree.flatten(again(inputs)), keras.tree.flatten(model(inputs)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from keras_bert import layers
+from keras_bert import head_layers, layers
 
 LAYERS = [
     layers.LayerNormalization(epsilon=1e-5),
@@ -17,7 +17,7 @@ LAYERS = [
     layers.FeedForward(6, 9, "relu", 0.1),
     layers.EncoderBlock(6, 2, 9, "silu", 0.1, 0.2, 1e-5, 0.3, dtype="mixed_bfloat16"),
     layers.FirstToken(),
-    layers.MaskedLMHead(11, 6, "gelu_new", 1e-5, 0.1),
+    head_layers.MaskedLMHead(11, 6, "gelu_new", 1e-5, 0.1),
 ]
 
 
