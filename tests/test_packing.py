@@ -1,4 +1,4 @@
-"""Special pieces, truncation and padding, against the words of the reference."""
+"""Special pieces, truncation and padding: those of Hugging Face's `tokenizers`."""
 
 import os
 import subprocess
@@ -7,8 +7,10 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tokenizers
+from ai_edge_litert.interpreter import Interpreter
 
-from keras_bert.text import Preprocessor, Tokenizer, pack_ids
+from keras_bert.text import Preprocessor, Tokenizer, WordPreprocessor, pack_ids
 from keras_bert.text.vocabulary import SPECIAL_PIECES
 
 tf = pytest.importorskip("tensorflow")
@@ -24,41 +26,161 @@ def tokenizer():
     return Tokenizer(VOCABULARY)
 
 
-def truncate(first, second, length):
-    """google-research/bert run_classifier.py `_truncate_seq_pair`."""
-    while len(first) + len(second) > length:
-        (first if len(first) > len(second) else second).pop()
+def reference(max_length, padding="longest", truncation="longest_first", pad_to_multiple_of=None, stride=0):
+    """Hugging Face's `tokenizers`, set up as the same arguments set up `transformers`' BertTokenizerFast."""
+    other = tokenizers.BertWordPieceTokenizer({piece: i for i, piece in enumerate(VOCABULARY)})
+    other.enable_truncation(max_length, stride=stride, strategy=truncation)
+    length = max_length if padding == "max_length" else None
+    other.enable_padding(pad_id=PAD, length=length, pad_to_multiple_of=pad_to_multiple_of)
+    return other
 
 
-def packed(segments, max_length, size):
-    segments = [list(segment) for segment in segments]
-    if len(segments) == 2:
-        truncate(*segments, max_length - 3)
-    else:
-        del segments[0][max_length - 2 :]
-    ids, types = [CLS], [0]
-    for index, segment in enumerate(segments):
-        ids += [*segment, SEP]
-        types += [index] * (len(segment) + 1)
-    rest = size - len(ids)
-    return ids + [PAD] * rest, types + [0] * rest, [1] * len(ids) + [0] * rest
+def made_texts(rng, count, longest=12):
+    return [" ".join(rng.choice(list("abcdefgh"), rng.integers(0, longest))) for _ in range(count)]
+
+
+def inputs_of(encodings):
+    return {
+        "input_ids": [encoding.ids for encoding in encodings],
+        "token_type_ids": [encoding.type_ids for encoding in encodings],
+        "attention_mask": [encoding.attention_mask for encoding in encodings],
+    }
+
+
+def lists(outputs):
+    return {name: value.numpy().tolist() for name, value in outputs.items()}
 
 
 @pytest.mark.parametrize("padding", ["longest", "max_length"])
+@pytest.mark.parametrize("truncation", ["longest_first", "only_first", "only_second"])
 @pytest.mark.parametrize("segments", [1, 2])
-@pytest.mark.parametrize("max_length", [3, 4, 5, 8, 9, 12, 40])
-def test_pack_ids(tokenizer, max_length, segments, padding):
+@pytest.mark.parametrize(
+    ("max_length", "pad_to_multiple_of"),
+    [(3, None), (4, None), (5, None), (8, None), (9, 3), (12, 4), (40, None), (40, 8)],
+)
+def test_every_way_as_in_tokenizers(tokenizer, max_length, segments, truncation, padding, pad_to_multiple_of):
     rng = np.random.default_rng(max_length)
-    rows = [[rng.integers(5, 12, rng.integers(0, 12)).tolist() for _ in range(40)] for _ in range(segments)]
-    rows[0][0] = []
-    out = pack_ids([tf.ragged.constant(row, tf.int32) for row in rows], tokenizer, max_length, padding)
-    size = out["input_ids"].shape[1]
-    longest = max(sum(map(len, pair)) for pair in zip(*rows, strict=True)) + 1 + segments
-    assert size == (max_length if padding == "max_length" else min(max_length, longest))
-    assert all(value.dtype == tf.int32 for value in out.values())
-    expected = [packed(pair, max_length, size) for pair in zip(*rows, strict=True)]
-    for i, name in enumerate(("input_ids", "token_type_ids", "attention_mask")):
-        assert out[name].numpy().tolist() == [row[i] for row in expected], name
+    texts = [made_texts(rng, 60) for _ in range(segments)]
+    texts[0][0] = texts[-1][1] = ""
+    ways = {"padding": padding, "truncation": truncation, "pad_to_multiple_of": pad_to_multiple_of}
+    other, preprocess = reference(max_length, **ways), Preprocessor(tokenizer, max_length, **ways)
+    rows = list(zip(*texts, strict=True))
+    fitting = []
+    for row in rows:
+        alone = [[text] for text in row]
+        try:
+            expected = inputs_of([other.encode(*row)])
+        except Exception as error:  # tokenizers has no class of its own for it
+            if "Truncation error" not in str(error):
+                raise
+            with pytest.raises(ValueError, match=r"Expected .*(only_first|only_second)"):
+                preprocess(alone[0] if segments == 1 else alone)
+        else:
+            fitting.append(row)
+            assert lists(preprocess(alone[0] if segments == 1 else alone)) == expected
+    assert fitting
+    assert len(fitting) == len(rows) or truncation != "longest_first"
+    columns = [list(column) for column in zip(*fitting, strict=True)]
+    together = preprocess(columns[0] if segments == 1 else columns)
+    assert all(value.dtype == tf.int32 for value in together.values())
+    expected = other.encode_batch([row[0] if segments == 1 else row for row in fitting])
+    assert lists(together) == inputs_of(expected)
+
+
+def test_what_cannot_be_truncated_fails_inside_a_graph_too(tokenizer):
+    preprocess = Preprocessor(tokenizer, 6, truncation="only_second")
+    dataset = tf.data.Dataset.from_tensors((["a b c d e"], ["a b"])).map(
+        lambda first, second: preprocess((first, second))
+    )
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="the first segment to leave room for a piece of the second"
+    ):
+        list(dataset)
+
+
+@pytest.mark.parametrize("padding", ["longest", "max_length"])
+@pytest.mark.parametrize("truncation", ["longest_first", "only_first", "only_second"])
+@pytest.mark.parametrize("segments", [1, 2])
+def test_in_litert(tokenizer, segments, truncation, padding):
+    """Built-in ops alone: the converter refuses all others."""
+
+    def pack(**vectors):
+        ids = [
+            tf.RaggedTensor.from_row_splits(vectors[f"ids_{i}"], vectors[f"row_splits_{i}"], validate=False)
+            for i in range(segments)
+        ]
+        return pack_ids(ids, tokenizer, 12, padding, truncation, pad_to_multiple_of=4)
+
+    names = [f"{name}_{i}" for i in range(segments) for name in ("ids", "row_splits")]
+    function = tf.function(pack).get_concrete_function(**{n: tf.TensorSpec([None], tf.int32, n) for n in names})
+    model = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module()).convert()
+    run = Interpreter(model_content=model).get_signature_runner()
+    rng = np.random.default_rng(0)
+    for rows in (1, 2, 7):
+        # The segment that is cut may be long.
+        longest = [16, 16] if truncation == "longest_first" else [16, 5] if truncation == "only_first" else [5, 16]
+        texts = [made_texts(rng, rows, longest[i]) for i in range(segments)]
+        arguments = {}
+        for i, ids in enumerate(map(tokenizer.tokenize, texts)):
+            arguments[f"ids_{i}"] = ids.values.numpy()
+            arguments[f"row_splits_{i}"] = ids.row_splits.numpy().astype(np.int32)
+        preprocess = Preprocessor(tokenizer, 12, padding, truncation, pad_to_multiple_of=4)
+        expected = preprocess(texts[0] if segments == 1 else texts)
+        outputs = run(**arguments)
+        assert outputs.keys() == expected.keys()
+        for name, value in outputs.items():
+            np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize("padding", ["longest", "max_length"])
+@pytest.mark.parametrize("max_length", [3, 6, 30])
+def test_words_as_in_tokenizers(tokenizer, max_length, padding):
+    rng = np.random.default_rng(max_length)
+    words = ["a", "b c", "d.e", "xyz", "", "\u200b", " ", "h", "a" * 101, "ab"]
+    rows = [[str(word) for word in rng.choice(words, rng.integers(0, 9))] for _ in range(30)]
+    rows[0], rows[1] = [], [""]
+    expected = reference(max_length, padding).encode_batch(rows, is_pretokenized=True)
+    out = WordPreprocessor(tokenizer, max_length, padding)(rows)
+    word_ids = [[-1 if word is None else word for word in encoding.word_ids] for encoding in expected]
+    assert lists(out) == {**inputs_of(expected), "word_ids": word_ids}
+    assert out["word_ids"].dtype == tf.int32
+    ragged = tf.ragged.constant(rows, tf.string)
+    for same in (ragged, ragged.to_tensor(), ragged.with_row_splits_dtype(tf.int32)):
+        assert lists(WordPreprocessor(tokenizer, max_length, padding)(same)) == lists(out)
+
+
+def test_words_in_a_data_pipeline_and_a_saved_model(tokenizer, tmp_path):
+    rows = tf.ragged.constant([["a", "b.c", ""], ["d"], [], ["", "e"]])
+    preprocess = WordPreprocessor(tokenizer, 8, "max_length")
+    preprocess = WordPreprocessor.from_config(preprocess.get_config())
+    expected = lists(preprocess(rows))
+    dataset = tf.data.Dataset.from_tensor_slices(rows).ragged_batch(4).map(preprocess)
+    assert dataset.element_spec["word_ids"].shape.as_list() == [None, 8]
+    assert lists(next(iter(dataset))) == expected
+
+    module = tf.Module()
+    module.run = tf.function(preprocess, input_signature=[tf.RaggedTensorSpec([None, None], tf.string)])
+    tf.saved_model.save(module, tmp_path / "saved")
+    assert lists(tf.saved_model.load(tmp_path / "saved").run(rows)) == expected
+
+    words = keras.Input((None,), dtype="string")
+    outputs = preprocess(words)
+    assert outputs["word_ids"].shape == (None, 8)
+    model = keras.Model(words, outputs)
+    assert lists(model(rows.to_tensor())) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a b", "c"], "list of words for each example.*Received: .'a b', 'c'"),
+        ("a", r"Expected words as strings.*shape=\(\)"),
+        (tf.constant(["a"]), r"Expected words as strings.*shape=\(1,\)"),
+    ],
+)
+def test_texts_are_no_words(tokenizer, words, message):
+    with pytest.raises(ValueError, match=message):
+        WordPreprocessor(tokenizer)(words)
 
 
 def test_strings(tokenizer):
@@ -70,8 +192,8 @@ def test_strings(tokenizer):
         [CLS, 0, 6, 7, 8, SEP],
     ]
     pair = preprocess((["a b c", "a"], ["d e f", ""]))
-    assert pair["input_ids"].numpy().tolist() == [[CLS, 0, 6, SEP, 8, SEP], [CLS, 0, SEP, SEP, PAD, PAD]]
-    assert pair["token_type_ids"].numpy().tolist() == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 0, 0]]
+    assert pair["input_ids"].numpy().tolist() == [[CLS, 0, SEP, 8, 9, SEP], [CLS, 0, SEP, SEP, PAD, PAD]]
+    assert pair["token_type_ids"].numpy().tolist() == [[0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 0, 0]]
     assert preprocess("a")["input_ids"].numpy().tolist() == [[CLS, 0, SEP]]
 
 
@@ -155,6 +277,9 @@ def test_reload_in_a_fresh_process(tokenizer, tmp_path):
         ({"max_length": 2}, ValueError, "at least 3.*Received: 2"),
         ({"padding": "left"}, ValueError, "'longest' or 'max_length'. Received: padding='left'"),
         ({"tokenizer": ["a"]}, TypeError, "keras_bert Tokenizer"),
+        ({"truncation": True}, ValueError, "one of longest_first, only_first, only_second. Received: True"),
+        ({"pad_to_multiple_of": 0}, ValueError, "to divide max_length.*pad_to_multiple_of=0, max_length=128"),
+        ({"pad_to_multiple_of": 7}, ValueError, "to divide max_length.*pad_to_multiple_of=7, max_length=128"),
     ],
 )
 def test_bad_arguments(tokenizer, arguments, error, message):

@@ -1,12 +1,13 @@
 """Strings to ids, inside the TensorFlow graph."""
 
-from keras_bert.text.packing import Preprocessor, pack_ids
+from keras_bert.text.packing import Preprocessor, WordPreprocessor, pack_ids
 from keras_bert.text.tokenizer import Tokenizer
 from keras_bert.text.vocabulary import check_vocabulary, learn_vocabulary, load_vocabulary, save_vocabulary
 
 __all__ = [
     "Preprocessor",
     "Tokenizer",
+    "WordPreprocessor",
     "check_vocabulary",
     "learn_vocabulary",
     "load_vocabulary",
