@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def load_vocabulary(path: str | os.PathLike) -> list[str]:
+def load_vocabulary(path: str | os.PathLike, special_pieces: Sequence[str] = SPECIAL_PIECES) -> list[str]:
     """Reads a BERT vocab.txt.
 
     Lines end at "\\n" or "\\r\\n" only: real vocabularies hold characters that `str.splitlines` takes for line ends.
@@ -40,7 +40,7 @@ def load_vocabulary(path: str | os.PathLike) -> list[str]:
             f"Expected UTF-8 text in {path}, but byte {error.start} is not UTF-8. Save the file as UTF-8."
         ) from error
     pieces = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
-    check_vocabulary(pieces, source=str(path))
+    check_vocabulary(pieces, str(path), special_pieces)
     return pieces
 
 
@@ -78,9 +78,11 @@ def check_vocabulary(
         raise ValueError(f"Expected pieces without line ends in {source}. Received: {broken[:10]!r}")
 
 
-def save_vocabulary(pieces: Sequence[str], path: str | os.PathLike) -> None:
+def save_vocabulary(
+    pieces: Sequence[str], path: str | os.PathLike, special_pieces: Sequence[str] = SPECIAL_PIECES
+) -> None:
     """Writes a vocab.txt that `load_vocabulary` reads back; a killed run leaves the old file or none."""
-    check_vocabulary(pieces)
+    check_vocabulary(pieces, special_pieces=special_pieces)
     path = pathlib.Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
