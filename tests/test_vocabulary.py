@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import cli_runs
 import pytest
 
 from keras_bert.text.vocabulary import (
@@ -122,28 +123,105 @@ def test_learn_finds_common_words():
     assert "Café" in learn_vocabulary(TEXTS, size=200, lowercase=False)
 
 
+LANGUAGES = {
+    "Chinese": "今天天气很好，我们去公园。今天很冷，我们不去。天气好！",
+    "Japanese": "東京は日本の首都です。カタカナとひらがな、ﾊﾝｶｸも。東京は大きい。",
+    "Korean": "서울은 대한민국의 수도이다. 서울은 크다.",
+    "Thai": "ภาษาไทย เป็นภาษา ที่สวยงาม ภาษาไทย",
+    "Arabic": "اللُّغَةُ العربيّة لغة جميلة، العربية.",
+    "Hindi": "हिन्दी भाषा में लिखा हुआ। हिन्दी।",
+    "emoji": "👍🏽 👍🏽 ❤️ 👨‍👩‍👧 🇩🇪🇩🇪 ok👍ok",
+    "mixed": "naïve Straße №5 ½ ™ ﬁn \u200b\ufeff\u00ad a\u0301 ＡＢＣ 𝐁𝐨𝐥𝐝",
+}
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_learn_names_every_character(language, lowercase):
+    tokenizers = pytest.importorskip("tokenizers")
+    text = LANGUAGES[language]
+    pieces = learn_vocabulary([text] * 3, size=400, lowercase=lowercase)
+    check_vocabulary(pieces)
+    assert len(pieces) < 400
+    other = tokenizers.BertWordPieceTokenizer({piece: i for i, piece in enumerate(pieces)}, lowercase=lowercase)
+    found = other.encode(text, add_special_tokens=False).tokens
+    assert "[UNK]" not in found
+    # Every word occurs three times: whatever stands side by side is joined.
+    words = other.pre_tokenizer.pre_tokenize_str(other.normalizer.normalize_str(text))
+    assert found == [word for word, _ in words]
+
+
+def test_learn_drops_what_is_no_character():
+    assert learn_vocabulary(["a\ud800b"] * 2, size=20) == [*SPECIAL_PIECES, "a", "b", "##a", "##b", "ab"]
+
+
 def test_learn_is_the_same_in_every_process():
     module = pathlib.Path(learn_vocabulary.__code__.co_filename)
-    script = f"import runpy; m = runpy.run_path({str(module)!r}); print(m['learn_vocabulary']({TEXTS!r}, size=110))"
+    texts = [*TEXTS, *LANGUAGES.values(), *TEXTS]
+    script = f"import runpy; m = runpy.run_path({str(module)!r}); print(m['learn_vocabulary']({texts!r}, size=300))"
     runs = set()
     for seed in ("0", "1", "2"):
-        result = subprocess.run(
-            [sys.executable, "-c", script], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True
-        )
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONIOENCODING": "utf-8"}
+        result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, encoding="utf-8")
         assert result.returncode == 0, result.stderr
         runs.add(result.stdout)
-    assert runs == {f"{learn_vocabulary(TEXTS, size=110)}\n"}
+    assert runs == {f"{learn_vocabulary(texts, size=300)}\n"}
+    assert len(learn_vocabulary(texts, size=300)) == 300
+
+
+def test_learn_counts_words_the_same_however_they_come(monkeypatch):
+    module = sys.modules[learn_vocabulary.__module__]
+    expected = learn_vocabulary(TEXTS, size=110)
+    assert learn_vocabulary([" ".join(TEXTS)], size=110) == expected
+    assert learn_vocabulary([word for text in TEXTS for word in text.split()], size=110) == expected
+    monkeypatch.setattr(module, "_MOST_CHUNKS", 2)
+    monkeypatch.setattr(module, "_MOST_CHARACTERS", 7)
+    assert learn_vocabulary(TEXTS, size=110) == expected
+
+
+def test_unused_slots_stand_where_bert_has_them():
+    texts = [" ".join(LANGUAGES.values())] * 3
+    pieces = learn_vocabulary(texts, size=1000)
+    assert pieces[:2] == ["[PAD]", "[unused1]"]
+    assert pieces[99:104] == ["[unused99]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    assert len(pieces[104]) == 1
+    without = learn_vocabulary(texts, size=999)
+    assert without[:5] == list(SPECIAL_PIECES)
+    assert [*without[:1], *pieces[1:100], *without[1:]] == pieces
+    assert learn_vocabulary(texts, size=400, unused_slots=2)[:4] == ["[PAD]", "[unused1]", "[unused2]", "[UNK]"]
+    assert learn_vocabulary(texts, size=1000, unused_slots=0)[:5] == list(SPECIAL_PIECES)
+
+
+@pytest.mark.skipif(not (SHARED / "vocabs").is_dir(), reason=f"no vocabularies at {SHARED / 'vocabs'}")
+@pytest.mark.parametrize("name", ["cased", "chinese", "multilingual-cased"])
+def test_published_vocabularies_begin_as_a_learned_one(name):
+    published = load_vocabulary(SHARED / "vocabs" / f"bert-base-{name}-vocab.txt")
+    assert published[:104] == learn_vocabulary(TEXTS, size=1000)[:104]
+
+
+def test_unused_slots_on_the_command_line(tmp_path):
+    (tmp_path / "text.txt").write_text("\n".join(TEXTS), encoding="utf-8")
+    for arguments, first in (([], "[UNK]"), (["--unused", 3], "[unused1]")):
+        outcome = cli_runs.run(
+            "vocab", "--text", tmp_path / "text.txt", "--vocab-size", 200, *arguments, "--out", tmp_path / "out"
+        )
+        assert outcome.status == 0, outcome.err
+        assert load_vocabulary(tmp_path / "out" / "vocab.txt")[1] == first
+    outcome = cli_runs.run("vocab", "--text", tmp_path / "text.txt", "--unused", -1, "--out", tmp_path / "out")
+    assert "whole number from 0" in outcome.err
 
 
 @pytest.mark.parametrize(
-    ("texts", "size", "error", "message"),
+    ("texts", "size", "unused_slots", "error", "message"),
     [
-        ([], 100, ValueError, "no text"),
-        (["", " \n"], 100, ValueError, "no text"),
-        (["abc"], 10, ValueError, r"at least 11: 5 special pieces and 6 for the 3 different characters.*size=10"),
-        ([b"abc"], 100, TypeError, "bytes as text number 1"),
+        ([], 100, None, ValueError, "no text"),
+        (["", " \n"], 100, None, ValueError, "no text"),
+        (["abc"], 10, None, ValueError, r"at least 11: 5 special pieces and 6 for the 3 different characters.*size=10"),
+        (["abc"], 109, 99, ValueError, r"at least 110: 104 special pieces.*size=109"),
+        (["abc"], 100, -1, ValueError, "unused_slots of at least 0. Received: -1"),
+        ([b"abc"], 100, None, TypeError, "bytes as text number 1"),
     ],
 )
-def test_learn_explains_what_is_wrong(texts, size, error, message):
+def test_learn_explains_what_is_wrong(texts, size, unused_slots, error, message):
     with pytest.raises(error, match=message):
-        learn_vocabulary(texts, size)
+        learn_vocabulary(texts, size, unused_slots=unused_slots)

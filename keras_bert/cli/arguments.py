@@ -69,6 +69,12 @@ FLAGS = {
     },
     "--vocab": {"metavar": "FILE", "type": _name, "help": "vocab.txt, one piece a line"},
     "--vocab-size": {"metavar": "N", "type": _whole_number(1), "help": "pieces to learn (default %(default)s)"},
+    "--unused": {
+        "metavar": "N",
+        "type": _whole_number(0),
+        "help": "places [unused1] to [unusedN] after [PAD], for pieces of your own (default: 99 as in BERT, 0 for a "
+        "vocabulary of less than 1000 pieces)",
+    },
     "--cased": {"action": "store_true", "help": "keep case and accents (default: lower-case)"},
     "--preset": {"choices": PRESETS, "help": "size of the model (default %(default)s)"},
     "--checkpoint": {"metavar": "DIR", "type": _name, "help": "model folder that pretrain or finetune wrote"},
@@ -146,7 +152,7 @@ COMMANDS = {
     "vocab": Command(
         "Learn a WordPiece vocabulary from text.",
         "--text --out",
-        "--vocab-size --cased",
+        "--vocab-size --unused --cased",
         {"vocab_size": 30522},
         (
             "keras-bert vocab --text books/*.txt.gz --out vocab",

@@ -52,9 +52,10 @@ def _vocab(arguments, console) -> int:
     record = run_stage(
         Path(arguments.out),
         "vocab",
-        {"text": stages.text_fingerprint(text), "size": arguments.vocab_size, "cased": arguments.cased},
+        {"text": stages.text_fingerprint(text), "size": arguments.vocab_size, "cased": arguments.cased}
+        | {"unused": arguments.unused},
         lambda folder, progress: stages.learn_vocabulary_stage(
-            folder, text, arguments.vocab_size, not arguments.cased, progress
+            folder, text, arguments.vocab_size, not arguments.cased, progress, arguments.unused
         ),
         console,
         files=["vocab.txt"],

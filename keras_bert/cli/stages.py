@@ -27,10 +27,17 @@ MODEL_FILES = ("model.keras", "vocab.txt", "keras_bert.json")
 ARTIFACTS = {"saved_model": "saved_model/1", "litert": "model.tflite", "litert-int8": "model.int8.tflite"}
 
 
-def learn_vocabulary_stage(folder: Path, text: Sequence[Path], size: int, lowercase: bool, progress: Progress) -> dict:
+def learn_vocabulary_stage(
+    folder: Path,
+    text: Sequence[Path],
+    size: int,
+    lowercase: bool,
+    progress: Progress,
+    unused_slots: int | None = 0,
+) -> dict:
     """Writes vocab.txt."""
     sentences = (sentence for document in text_files.read_documents(text) for sentence in document)
-    pieces = learn_vocabulary(_counted(sentences, text, progress), size, lowercase=lowercase)
+    pieces = learn_vocabulary(_counted(sentences, text, progress), size, lowercase=lowercase, unused_slots=unused_slots)
     save_vocabulary(pieces, folder / "vocab.txt")
     return {"size": len(pieces), "hash": Tokenizer(pieces, lowercase=lowercase).hash, "lowercase": lowercase}
 

@@ -12,6 +12,15 @@ from collections.abc import Callable, Iterable, Sequence
 
 SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
+# [unused1] to [unused99] stand between [PAD] and [UNK] in the published vocabularies.
+UNUSED_SLOTS = 99
+# A smaller vocabulary has better uses for a tenth of its places.
+SMALLEST_WITH_UNUSED_SLOTS = 1000
+
+# Bounds of what is in memory at once while words are counted and handed on.
+_MOST_CHUNKS = 1 << 18
+_MOST_CHARACTERS = 1 << 16
+
 
 def load_vocabulary(path: str | os.PathLike, special_pieces: Sequence[str] = SPECIAL_PIECES) -> list[str]:
     """Reads a BERT vocab.txt.
@@ -107,62 +116,95 @@ def learn_vocabulary(
     lowercase: bool = True,
     min_frequency: int = 2,
     progress: Callable[[int], None] | None = None,
+    unused_slots: int | None = None,
 ) -> list[str]:
-    """Learns a WordPiece vocabulary with BERT's text rules: special pieces, then characters, then longer pieces.
+    """Learns a WordPiece vocabulary with BERT's text rules, in the order of BERT's own.
+
+    That is [PAD], [unused1] to [unused99], [UNK], [CLS], [SEP], [MASK] at 100 to 103, then characters, then longer
+    pieces: the layout of the published cased, multilingual and Chinese vocabularies (the uncased one has [unused0] to
+    [unused98] in the same places).
 
     The same texts give the same pieces in every process. The trainer of `tokenizers` numbers the characters inside
     words in hash order and breaks ties by number, so they are given to it beforehand, in sorted order.
 
     Args:
-        texts: any strings; read once.
+        texts: any strings; read once, one at a time: what is kept of them is how often each word occurs.
         size: number of pieces wanted; fewer come back when the texts do not hold more.
         lowercase: lower case and no accents, as in the uncased models.
         min_frequency: how often two pieces must stand side by side to be joined.
         progress: called with the number of texts read so far.
+        unused_slots: how many [unused] places follow [PAD], to be renamed to pieces of one's own later without moving
+            any other; None: 99, but none in a vocabulary of less than `SMALLEST_WITH_UNUSED_SLOTS` pieces.
 
     Raises:
         ValueError: there is no text, or `size` cannot hold the special pieces and the characters.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
+    if unused_slots is None:
+        unused_slots = UNUSED_SLOTS if size >= SMALLEST_WITH_UNUSED_SLOTS else 0
+    if unused_slots < 0:
+        raise ValueError(f"Expected unused_slots of at least 0. Received: {unused_slots}")
     normalizer = normalizers.BertNormalizer(
         clean_text=True, handle_chinese_chars=True, strip_accents=lowercase, lowercase=lowercase
     )
     splitter = pre_tokenizers.BertPreTokenizer()
-    characters = set()
-    # Read once, since the texts may be a stream, and kept on disk, since they may be large.
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="ignore", newline="\n") as file:
-        for count, text in enumerate(texts, start=1):
-            if not isinstance(text, str):
-                raise TypeError(f"Expected texts as str. Received: {type(text).__name__} as text number {count}.")
-            words = normalizer.normalize_str(text.encode("utf-8", "ignore").decode())
-            characters.update(words)
-            file.write(words + "\n")
-            if progress is not None:
-                progress(count)
-        characters = sorted(c for c in characters if splitter.pre_tokenize_str(c))
-        if not characters:
-            raise ValueError("Expected texts to learn a vocabulary from. Received no text, or white space only.")
-        inside_words = [
-            f"##{c}" for c in characters if len(splitter.pre_tokenize_str(normalizer.normalize_str(f"a{c}a"))) == 1
-        ]
-        alphabet = [*SPECIAL_PIECES, *characters, *inside_words]
-        if size < len(alphabet):
-            raise ValueError(
-                f"Expected a size of at least {len(alphabet)}: {len(SPECIAL_PIECES)} special pieces and "
-                f"{len(alphabet) - len(SPECIAL_PIECES)} for the {len(characters)} different characters of the texts. "
-                f"Received: size={size}. Ask for more pieces, or clean rare characters from the texts."
-            )
-        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        tokenizer.pre_tokenizer = splitter
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=size,
-            min_frequency=min_frequency,
-            show_progress=False,
-            special_tokens=alphabet,
-            limit_alphabet=len(characters),
+    counts = _count_words(texts, normalizer, splitter, progress)
+    if not counts:
+        raise ValueError("Expected texts to learn a vocabulary from. Received no text, or white space only.")
+    characters = sorted(set().union(*counts))
+    inside_words = [
+        f"##{c}" for c in characters if len(splitter.pre_tokenize_str(normalizer.normalize_str(f"a{c}a"))) == 1
+    ]
+    padding, *others = SPECIAL_PIECES
+    special = [padding, *(f"[unused{i}]" for i in range(1, unused_slots + 1)), *others]
+    alphabet = [*special, *characters, *inside_words]
+    if size < len(alphabet):
+        raise ValueError(
+            f"Expected a size of at least {len(alphabet)}: {len(special)} special pieces and "
+            f"{len(alphabet) - len(special)} for the {len(characters)} different characters of the texts. "
+            f"Received: size={size}. Ask for more pieces, or clean rare characters from the texts."
         )
-        file.seek(0)
-        tokenizer.train_from_iterator(file, trainer)
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = splitter
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size,
+        min_frequency=min_frequency,
+        show_progress=False,
+        special_tokens=alphabet,
+        limit_alphabet=len(characters),
+    )
+    tokenizer.train_from_iterator(_repeated(counts), trainer)
     ids = tokenizer.get_vocab()
     return sorted(ids, key=ids.get)
+
+
+def _count_words(texts, normalizer, splitter, progress):
+    """Returns how often each word occurs."""
+    words, chunks = collections.Counter(), collections.Counter()
+
+    def split_chunks():
+        for chunk, count in chunks.items():
+            for word, _ in splitter.pre_tokenize_str(chunk):
+                words[word] += count
+        chunks.clear()
+
+    for count, text in enumerate(texts, start=1):
+        if not isinstance(text, str):
+            raise TypeError(f"Expected texts as str. Received: {type(text).__name__} as text number {count}.")
+        # Most chunks between white space come again and again: counted first, they are split once.
+        chunks.update(normalizer.normalize_str(text.encode("utf-8", "ignore").decode()).split())
+        if len(chunks) > _MOST_CHUNKS:
+            split_chunks()
+        if progress is not None:
+            progress(count)
+    split_chunks()
+    return words
+
+
+def _repeated(counts):
+    """Yields texts that hold each word as often as it was counted, which is how the trainer takes counts."""
+    for word, count in counts.items():
+        at_once = max(1, _MOST_CHARACTERS // (len(word) + 1))
+        for start in range(0, count, at_once):
+            yield f"{word} " * min(at_once, count - start)
