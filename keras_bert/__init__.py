@@ -12,7 +12,15 @@ if not _os.path.isdir(_os.path.join(__path__[0], "training")):
 # `keras-bert --help` must not wait for TensorFlow, and Python runs this file before it reaches keras_bert.cli. Everyone
 # else gets the whole API at once, because keras.saving.load_model finds only layers that are registered by then.
 if _os.path.splitext(_os.path.basename(getattr(_sys, "argv", [""])[0]))[0] != "keras-bert":
-    from keras_bert.checkpoints import ModelFolder, load_checkpoint, load_model_folder, save_model_folder
+    from keras_bert.checkpoints import (
+        ModelFolder,
+        convert_checkpoint,
+        inspect_checkpoint,
+        load_checkpoint,
+        load_model_folder,
+        save_checkpoint,
+        save_model_folder,
+    )
     from keras_bert.config import PRESETS, BertConfig
     from keras_bert.encoder import build_encoder, config_of, encoder_of
     from keras_bert.heads import (
@@ -46,8 +54,11 @@ __all__ = [
     "build_question_answerer",
     "build_token_classifier",
     "config_of",
+    "convert_checkpoint",
     "encoder_of",
+    "inspect_checkpoint",
     "load_checkpoint",
     "load_model_folder",
+    "save_checkpoint",
     "save_model_folder",
 ]

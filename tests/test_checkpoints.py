@@ -41,9 +41,12 @@ def test_round_trip(saved, config, tokenizer):
         np.testing.assert_array_equal(ours, theirs)
     inputs = random_inputs(config)
     np.testing.assert_array_equal(again.model(inputs), folder.model(inputs))
-    model, loaded = kb.load_checkpoint(path)
+    model, loaded = kb.load_checkpoint(path, task="classifier")
     np.testing.assert_array_equal(model(inputs), folder.model(inputs))
     assert loaded.hash == tokenizer.hash
+    encoder, _ = kb.load_checkpoint(path)
+    expected = kb.encoder_of(folder.model)(inputs)
+    np.testing.assert_array_equal(encoder(inputs)["pooled_output"], expected["pooled_output"])
 
 
 def test_the_files_can_be_read_by_people_and_hold_no_optimizer(saved, config, tokenizer):

@@ -1,5 +1,17 @@
-"""Models on disk."""
+"""Checkpoints: read from and written to every format that BERTs come in."""
 
-from keras_bert.checkpoints.folder import ModelFolder, load_checkpoint, load_model_folder, save_model_folder
+from keras_bert.checkpoints.convert import convert_checkpoint, inspect_checkpoint, save_checkpoint
+from keras_bert.checkpoints.folder import ModelFolder, save_model_folder
+from keras_bert.checkpoints.load import find_checkpoint, load_checkpoint, load_model_folder, recognise
 
-__all__ = ["ModelFolder", "load_checkpoint", "load_model_folder", "save_model_folder"]
+__all__ = [
+    "ModelFolder",
+    "convert_checkpoint",
+    "find_checkpoint",
+    "inspect_checkpoint",
+    "load_checkpoint",
+    "load_model_folder",
+    "recognise",
+    "save_checkpoint",
+    "save_model_folder",
+]

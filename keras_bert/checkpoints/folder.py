@@ -11,13 +11,24 @@ from pathlib import Path
 import keras
 
 from keras_bert.atomic import scratch_folder
+from keras_bert.checkpoints.source import TASKS, Source
+from keras_bert.checkpoints.tensor_files import ArrayTensors, read_json
+from keras_bert.checkpoints.weights import Rule
 from keras_bert.encoder import config_of
 from keras_bert.model import BertModel
 from keras_bert.text import Tokenizer, load_vocabulary, save_vocabulary
+from keras_bert.text.vocabulary import SPECIAL_PIECES
 
 FORMAT_VERSION = 1
-TASKS = ("encoder", "pretraining", "classifier")
 FILES = ("model.keras", "vocab.txt", "keras_bert.json")
+_RULES = (
+    "lowercase",
+    "strip_accents",
+    "split_chinese",
+    "special_tokens",
+    "additional_special_tokens",
+    "split_special_tokens",
+)
 
 
 @dataclasses.dataclass
@@ -40,93 +51,146 @@ def save_model_folder(folder: ModelFolder, path: str | os.PathLike) -> None:
     """
     if folder.task not in TASKS:
         raise ValueError(f"task must be one of {TASKS}. Received: {folder.task!r}")
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(path, "model") as scratch:
+        save(folder, scratch)
+        for name in FILES:
+            os.replace(scratch / name, path / name)
+
+
+def save(folder: ModelFolder, path: Path) -> None:
+    """Writes the three files into an empty folder."""
+    # The same layers in an uncompiled model: an optimizer's moments would triple the file and serve nobody.
+    bare = BertModel(folder.model.input, folder.model.output, name=folder.model.name)
+    bare.save(path / "model.keras")
+    save_vocabulary(folder.tokenizer.vocabulary, path / "vocab.txt", _special_pieces(folder.tokenizer))
+    save_description(folder, path)
+
+
+def save_description(folder: ModelFolder, path: Path) -> None:
+    """Writes keras_bert.json: all that the weights and vocab.txt do not say."""
+    rules = folder.tokenizer.get_config()
     description = {
         "format_version": FORMAT_VERSION,
         "task": folder.task,
         "labels": folder.labels,
         "max_length": folder.max_length,
         "segments": folder.segments,
-        "tokenizer": {
-            "lowercase": folder.tokenizer.lowercase,
-            "strip_accents": folder.tokenizer.strip_accents,
-            "split_chinese": folder.tokenizer.split_chinese,
-            "hash": folder.tokenizer.hash,
-        },
+        "tokenizer": {name: rules[name] for name in _RULES} | {"hash": folder.tokenizer.hash},
         "config": config_of(folder.model).to_dict(),
     }
-    path = Path(path)
-    path.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(path, "model") as scratch:
-        # The same layers in an uncompiled model: an optimizer's moments would triple the file and serve nobody.
-        bare = BertModel(folder.model.input, folder.model.output, name=folder.model.name)
-        bare.save(scratch / "model.keras")
-        save_vocabulary(folder.tokenizer.vocabulary, scratch / "vocab.txt")
-        text = json.dumps(description, indent=2, ensure_ascii=False)
-        (scratch / "keras_bert.json").write_text(text + "\n", encoding="utf-8")
-        for name in FILES:
-            os.replace(scratch / name, path / name)
+    text = json.dumps(description, indent=2, ensure_ascii=False)
+    (path / "keras_bert.json").write_text(text + "\n", encoding="utf-8")
 
 
-def load_model_folder(path: str | os.PathLike) -> ModelFolder:
-    """Reads what `save_model_folder` wrote.
+@dataclasses.dataclass
+class Description:
+    """The contents of keras_bert.json, with the tokenizer made from vocab.txt beside it."""
+
+    task: str
+    labels: list[str] | None
+    max_length: int
+    segments: int
+    config: dict
+    tokenizer: Tokenizer
+
+
+def read_description(path: Path) -> Description:
+    """Reads keras_bert.json and vocab.txt of a folder.
 
     Raises:
-      FileNotFoundError: there is no such folder, or a file of it is missing.
-      ValueError: a file cannot be read, or the vocabulary is not the one that the model was trained with.
+      ValueError: one of them cannot be read, or the vocabulary is not the one that the model was trained with.
     """
-    path = check_model_folder(path)
+    file = path / "keras_bert.json"
     try:
-        description = json.loads((path / "keras_bert.json").read_text(encoding="utf-8"))
-        task, version = description["task"], description["format_version"]
-        expected_hash = description["tokenizer"]["hash"]
-        rules = {name: description["tokenizer"][name] for name in ("lowercase", "strip_accents", "split_chinese")}
-        labels, max_length = description["labels"], int(description["max_length"])
-        segments = int(description.get("segments", 1))
+        values = read_json(file)
+        version, expected_hash = values["format_version"], values["tokenizer"]["hash"]
+        rules = {name: values["tokenizer"][name] for name in _RULES if name in values["tokenizer"]}
+        task, labels, max_length = values["task"], values["labels"], int(values["max_length"])
+        segments, config = int(values.get("segments", 1)), dict(values["config"])
+        if set(values["tokenizer"]) - {*_RULES, "hash"}:
+            raise KeyError(*set(values["tokenizer"]) - {*_RULES, "hash"})
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"Expected the description of a model in {path / 'keras_bert.json'}. Received a file that cannot be read "
-            f"as one ({type(error).__name__}: {error}); train or copy the model again."
+            f"Expected the description of a model in {file}. Received a file that cannot be read as one "
+            f"({type(error).__name__}: {error}); train or copy the model again."
         ) from error
     if version != FORMAT_VERSION:
         raise ValueError(
-            f"Expected format_version {FORMAT_VERSION} in {path / 'keras_bert.json'}. Received: {version!r}; "
-            "the folder was written by another version of keras_bert."
+            f"Expected format_version {FORMAT_VERSION} in {file}. Received: {version!r}; the folder was written by "
+            "another version of keras_bert."
         )
-    tokenizer = Tokenizer(load_vocabulary(path / "vocab.txt"), **rules)
+    special = (*(rules.get("special_tokens") or {}).values(), *rules.get("additional_special_tokens", ()))
+    tokenizer = Tokenizer(load_vocabulary(path / "vocab.txt", special or SPECIAL_PIECES), **rules)
     if tokenizer.hash != expected_hash:
         raise ValueError(
             f"Expected the tokenizer that the model in {path} was trained with, hash {expected_hash}. "
             f"Received: hash {tokenizer.hash}; vocab.txt or the rules in keras_bert.json were changed: put the old "
             "ones back."
         )
-    try:
-        model = keras.saving.load_model(path / "model.keras")
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"Expected a complete Keras model in {path / 'model.keras'}. "
-            f"Received a file that Keras cannot read ({error}); train or copy the model again."
-        ) from error
-    return ModelFolder(model, tokenizer, task, max_length, labels, segments)
+    return Description(task, labels, max_length, segments, config, tokenizer)
 
 
-def check_model_folder(path: str | os.PathLike) -> Path:
-    """Returns the path; raises FileNotFoundError where the folder, or a file of it, is missing."""
-    path = Path(path)
-    if not path.is_dir():
-        raise FileNotFoundError(
-            f"Expected a model folder, as `keras-bert pretrain` and `keras-bert finetune` write it. Received: {path}, "
-            f"which {'is a file' if path.exists() else 'does not exist'}."
-        )
+def recognises(path: Path) -> bool:
+    return (path / "model.keras").is_file()
+
+
+def open_source(path: Path) -> Source:
+    """Reads what `save_model_folder` wrote.
+
+    Raises:
+      FileNotFoundError: a file of it is missing.
+      ValueError: a file cannot be read, or the vocabulary is not the one that the model was trained with.
+    """
     for name in FILES:
         if not (path / name).is_file():
             raise FileNotFoundError(
                 f"Expected a model folder with keras_bert.json, model.keras and vocab.txt. Received: {path}, "
                 f"which has no {name}."
             )
-    return path
+    description = read_description(path)
+    try:
+        model = keras.saving.load_model(path / "model.keras")
+    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"Expected a complete Keras model in {path / 'model.keras'}. "
+            f"Received a file that Keras cannot read ({error}); train or copy the model again."
+        ) from error
+    own_rules = [Rule(variable.path, (variable.path,)) for variable in model.weights]
+    return Source(
+        name=str(path),
+        format="keras",
+        config=config_of(model),
+        tokenizer=description.tokenizer,
+        tensors=ArrayTensors({variable.path: variable for variable in model.weights}),
+        rules=lambda task: own_rules,
+        heads={description.task: head_arguments(model, description.task)} if description.task != "encoder" else {},
+        labels=description.labels,
+        max_length=description.max_length,
+        segments=description.segments,
+        model=model,
+    )
 
 
-def load_checkpoint(path: str | os.PathLike) -> tuple[keras.Model, Tokenizer]:
-    """Reads a model folder as `(model, tokenizer)`."""
-    folder = load_model_folder(path)
-    return folder.model, folder.tokenizer
+def head_arguments(model: keras.Model, task: str) -> dict:
+    """The arguments with which the head's builder makes this model again."""
+    by_name = {layer.name: layer for layer in model.layers}
+    arguments = {}
+    if "classifier_dropout" in by_name:
+        arguments["dropout"] = by_name["classifier_dropout"].rate
+    if task in ("classifier", "token_classifier"):
+        arguments["num_classes"] = by_name["logits"].units
+    if task == "embedder":
+        arguments |= {"pooling": by_name["pooling"].pooling, "normalize": "normalization" in by_name}
+        if "projection" in by_name:
+            layer = by_name["projection"]
+            arguments["projection_size"] = layer.units
+            arguments["projection_act"] = keras.activations.serialize(layer.activation)
+            arguments["projection_bias"] = layer.use_bias
+    return arguments
+
+
+def _special_pieces(tokenizer: Tokenizer) -> tuple[str, ...]:
+    rules = tokenizer.get_config()
+    return (*rules["special_tokens"].values(), *rules["additional_special_tokens"])
