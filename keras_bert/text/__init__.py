@@ -3,10 +3,12 @@
 from keras_bert.text.packing import Preprocessor, WordPreprocessor, pack_ids
 from keras_bert.text.tokenizer import Tokenizer
 from keras_bert.text.vocabulary import check_vocabulary, learn_vocabulary, load_vocabulary, save_vocabulary
+from keras_bert.text.windows import WindowPreprocessor
 
 __all__ = [
     "Preprocessor",
     "Tokenizer",
+    "WindowPreprocessor",
     "WordPreprocessor",
     "check_vocabulary",
     "learn_vocabulary",
