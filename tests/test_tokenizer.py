@@ -144,7 +144,7 @@ def test_real_texts_and_vocabularies(name):
 
 
 def test_what_differs():
-    """The differences that normalizer.py and tokenizer.py name, exactly."""
+    """The difference that normalizer.py names, exactly."""
     # Two spacing marks of different combining class, against the canonical order: `tokenizers` sorts them.
     marks = ["##\u302e", "##\u1b44"]
     tokenizer = Tokenizer([*SMALL, *marks])
@@ -152,10 +152,6 @@ def test_what_differs():
     (ids,) = tokenizer.tokenize("a\u302e\u1b44").to_list()
     assert ids == [SMALL.index("a"), len(SMALL), len(SMALL) + 1]
     assert other.encode("a\u302e\u1b44", add_special_tokens=False).ids == [ids[0], ids[2], ids[1]]
-    # Special pieces in the text are text.
-    (ids,) = tokenizer.tokenize("a [SEP] [MASK]").to_list()
-    assert not {tokenizer.sep_id, tokenizer.mask_id} & set(ids)
-    assert tokenizer.sep_id in other.encode("a [SEP]", add_special_tokens=False).ids
 
 
 def test_what_is_misjudged_by_the_kernel_is_rare():
@@ -311,7 +307,7 @@ def test_saved_model_holds_the_models_once(tmp_path):
     np.testing.assert_array_equal(first, tokenizer.tokenize(TEXTS).to_tensor())
     assert second.numpy().tolist() == [[14]]
     models = sum(len(model) for model in tokenizer._models[:2])
-    assert (tmp_path / "saved_model.pb").stat().st_size < 1.5 * models
+    assert (tmp_path / "saved_model.pb").stat().st_size < 2 * models
 
 
 def test_config_and_symbolic_call(tmp_path):

@@ -60,8 +60,6 @@ def build_normalizer_model(
     word_boundaries: str = "kernel",
 ) -> bytes:
     """Returns the kernel's model, a flatbuffer; about a second the first time, then cached for the process."""
-    import flatbuffers
-
     if word_boundaries not in ("kernel", "spaces"):
         raise ValueError(f"word_boundaries must be 'kernel' or 'spaces'. Received: {word_boundaries!r}")
     if word_boundaries == "kernel" and not split_chinese:
@@ -78,14 +76,26 @@ def build_normalizer_model(
     for plane in _PRIVATE_PLANES:
         values[plane.start : plane.stop] = _CHANGED
 
+    # U+0000 cannot be a key of the trie and has a field of its own: dropped, length 0.
+    return _flatbuffer(lowercase and strip_accents, values, _CHANGED, bytes(pool))
+
+
+@functools.cache
+def build_utf8_model() -> bytes:
+    """Returns the kernel's model of no rules at all: only bytes that are not UTF-8 are dropped."""
+    return _flatbuffer(False, np.zeros(_CODE_POINTS, np.uint32), 0, b" ")
+
+
+def _flatbuffer(lower_case_nfd_strip_accents, values, data_for_codepoint_zero, pool):
+    import flatbuffers
+
     builder = flatbuffers.Builder(1 << 20)
     trie_vector = builder.CreateNumpyVector(build_double_array(values, invalid_value=_CHANGED))
-    pool_vector = builder.CreateNumpyVector(np.frombuffer(bytes(pool), np.uint8))
+    pool_vector = builder.CreateNumpyVector(np.frombuffer(pool, np.uint8))
     builder.StartObject(4)
-    builder.PrependBoolSlot(0, lowercase and strip_accents, False)
+    builder.PrependBoolSlot(0, lower_case_nfd_strip_accents, False)
     builder.PrependUOffsetTRelativeSlot(1, trie_vector, 0)
-    # U+0000 cannot be a key of the trie and has a field of its own: dropped, length 0.
-    builder.PrependInt32Slot(2, _CHANGED, 0)
+    builder.PrependInt32Slot(2, data_for_codepoint_zero, 0)
     builder.PrependUOffsetTRelativeSlot(3, pool_vector, 0)
     builder.Finish(builder.EndObject())
     return bytes(builder.Output())

@@ -16,16 +16,22 @@ import keras
 import numpy as np
 
 from keras_bert.text import normalizer
-from keras_bert.text.vocabulary import SPECIAL_PIECES, check_vocabulary, load_vocabulary
+from keras_bert.text.special_tokens import (
+    SPECIAL_TOKENS,
+    all_special_tokens,
+    are_words_apart,
+    checked_additional,
+    cut_out,
+    find_pieces,
+    may_hold,
+    put_between,
+    row_of_each,
+)
+from keras_bert.text.vocabulary import check_vocabulary, load_vocabulary
 
 # A longer word is [UNK] (`max_input_chars_per_word` of `tokenizers` and of Hugging Face's WordpieceTokenizer; Google's
 # script says 200). The kernel counts bytes, of which a character has one to four.
 MAX_CHARACTERS_PER_WORD = 100
-
-# The special pieces' roles as Hugging Face's tokenizer_config.json names them, with BERT's pieces.
-SPECIAL_TOKENS = dict(
-    zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL_PIECES, strict=True)
-)
 
 
 def _tensorflow_text():
@@ -73,8 +79,8 @@ class Tokenizer(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self._special_tokens = _all_special_tokens(special_tokens)
-        self._additional_special_tokens = _checked_additional(additional_special_tokens)
+        self._special_tokens = all_special_tokens(special_tokens)
+        self._additional_special_tokens = checked_additional(additional_special_tokens)
         check_vocabulary(vocabulary, special_pieces=(*self._special_tokens.values(), *self._additional_special_tokens))
         self.split_special_tokens = split_special_tokens
         # Past Keras' and TensorFlow's attribute tracking, which would wrap each of the many thousand pieces.
@@ -153,6 +159,22 @@ class Tokenizer(keras.layers.Layer):
         return self.lowercase if self.strip_accents is None else self.strip_accents
 
     @functools.cached_property
+    def _special_pieces(self):
+        """What is looked for in the text."""
+        return sorted({*self._special_tokens.values(), *self._additional_special_tokens})
+
+    @functools.cached_property
+    def _telltales(self):
+        """What comes out where a special piece is taken for text, ids of each; None where that depends on the text."""
+        import tensorflow as tf
+
+        if not are_words_apart(self._special_pieces):
+            return None
+        with tf.init_scope():
+            (ids,), row_splits = self._tokenize_text(tf.constant(self._special_pieces), with_offsets=False)
+            return tf.RaggedTensor.from_row_splits(ids, row_splits).to_list()
+
+    @functools.cached_property
     def _kernel_splits_words(self):
         """Whether the fast way is exact: see `word_boundaries` in normalizer.py."""
         odd = normalizer.split_by_kernel_only() | {normalizer.UNKNOWN_CHARACTER}
@@ -202,59 +224,151 @@ class Tokenizer(keras.layers.Layer):
         changed = np.flatnonzero(self._models[1].numpy() != large)
         return int(changed[0]), large[changed[0] : changed[-1] + 1]
 
+    @functools.cached_property
+    def _utf8_model(self):
+        """The model of the kernel that only drops invalid UTF-8."""
+        import tensorflow as tf
+
+        with tf.init_scope(), tf.device("CPU:0"):
+            return tf.constant(np.frombuffer(normalizer.build_utf8_model(), np.uint8))
+
     def tokenize(self, strings):
         """Returns the ids of the strings' pieces, `tf.RaggedTensor` (B, (pieces)), int32."""
+        import tensorflow as tf
+
+        (ids,), row_splits = _unconverted(self._tokenize)(_batch_of_strings(strings), with_offsets=False)
+        return tf.RaggedTensor.from_row_splits(ids, row_splits, validate=False)
+
+    def tokenize_with_offsets(self, strings):
+        """Returns the ids of the strings' pieces, and where in the strings they come from.
+
+        Returns: tuple of `tf.RaggedTensor` (B, (pieces)), int32: ids, and first (starts) and last plus one (ends)
+            character of each piece, as `offset_mapping` of Hugging Face's fast tokenizers. Characters are code points
+            of the original string, before anything is dropped or decomposed; invalid UTF-8 does not count, as if the
+            string were `string.decode("utf-8", "ignore")`.
+        """
+        import tensorflow as tf
+
+        strings = self._valid_utf8(_batch_of_strings(strings))
+        columns, row_splits = _unconverted(self._tokenize)(strings, with_offsets=True)
+        return tuple(tf.RaggedTensor.from_row_splits(column, row_splits, validate=False) for column in columns)
+
+    def _valid_utf8(self, strings):
+        return _tensorflow_text().FastBertNormalizer(model_buffer=self._utf8_model).normalize(strings)
+
+    def _tokenize(self, strings, with_offsets):
+        """Returns (columns, row_splits): ids (T,), with offsets also starts (T,) and ends (T,), in one list."""
+        import tensorflow as tf
+
+        columns, row_splits = self._tokenize_text(strings, with_offsets)
+        if self.split_special_tokens:
+            return columns, row_splits
+
+        def search():
+            valid = strings if with_offsets else self._valid_utf8(strings)
+            data = _tensorflow_text().ByteSplitter().split(valid)
+            found = find_pieces(data, self._special_pieces)
+            return tf.cond(
+                tf.size(found[0]) > 0,
+                lambda: self._tokenize_around(valid, data, *found, with_offsets),
+                lambda: (columns, row_splits),
+            )
+
+        # To look among the ids costs next to nothing; the text is searched where they leave a doubt.
+        if self._telltales is None:
+            return search()
+        return tf.cond(may_hold(columns[0], self._telltales), search, lambda: (columns, row_splits))
+
+    def _tokenize_around(self, strings, data, which, starts, ends, rows, with_offsets):
+        """Returns what `_tokenize` does when special pieces were found: see `find_pieces`."""
+        import tensorflow as tf
+
+        segments, segment_starts, segment_splits = cut_out(strings, data, starts, ends, rows)
+        columns, row_splits = self._tokenize_text(segments, with_offsets)
+        special_ids = tf.constant([self._ids[piece] for piece in self._special_pieces])
+        spans = [tf.gather(special_ids, which)]
+        if with_offsets:
+            character_of = _character_counter(data)
+            spans += [character_of(starts, rows), character_of(ends, rows)]
+            segment_rows = row_of_each(segment_splits, tf.size(segment_starts))
+            first = character_of(segment_starts, segment_rows)
+            first = tf.gather(first, row_of_each(row_splits, tf.size(columns[0])))
+            columns = [columns[0], columns[1] + first, columns[2] + first]
+        columns, merged = put_between(columns, row_splits, spans, segment_splits)
+        return columns, tf.cast(merged, row_splits.dtype)
+
+    def _tokenize_text(self, strings, with_offsets):
+        """Returns what `_tokenize` does, of strings in which no special piece is looked for."""
         tf_text = _tensorflow_text()
         import tensorflow as tf
 
         normalizer_model, wordpiece_model, _, _ = self._models
-        strings = tf.convert_to_tensor(strings, tf.string)
-        if strings.shape.rank == 0:
-            strings = tf.expand_dims(strings, 0)
-        if strings.shape.rank != 1:
-            raise ValueError(f"Expected one string or a batch of strings, shape (B,). Received: shape={strings.shape}")
-        text = tf_text.FastBertNormalizer(model_buffer=normalizer_model).normalize(strings)
-        ids, row_splits, longest = self._cut(text, wordpiece_model)
+        kernel = tf_text.FastBertNormalizer(model_buffer=normalizer_model)
+        text, origins = kernel.normalize_with_offsets(strings) if with_offsets else (kernel.normalize(strings), None)
+        columns, row_splits = self._cut(text, wordpiece_model)
+        longest = tf.reduce_max(columns[2] - columns[1])
+        wanted = 3 if with_offsets else 1
 
         def cut_again():
             start, patch = self._patch
             model = tf.concat([wordpiece_model[:start], patch, wordpiece_model[start + len(patch) :]], axis=0)
-            ids, row_splits, _ = self._cut(text, model)
-            return self._without_long_words(ids, row_splits)
+            columns, row_splits = self._without_long_words(*self._cut(text, model))
+            return columns[:wanted], row_splits
 
         # Words of up to 100 bytes are right. A longer one is [UNK] so far, which is wrong if it has 100 characters or
         # less; nothing else is longer than 100 bytes (save a piece that long, which does no harm here).
-        ids, row_splits = tf.cond(longest > MAX_CHARACTERS_PER_WORD, cut_again, lambda: (ids, row_splits))
-        return tf.RaggedTensor.from_row_splits(ids, row_splits, validate=False)
+        columns, row_splits = tf.cond(
+            longest > MAX_CHARACTERS_PER_WORD, cut_again, lambda: (columns[:wanted], row_splits)
+        )
+        if not with_offsets:
+            return columns, row_splits
+
+        # From bytes of the normalized text to bytes of the string, and on to characters.
+        ids, starts, ends = columns
+        rows = row_of_each(row_splits, tf.size(ids))
+        begin = tf.gather(origins.row_starts(), rows)
+        character_of = _character_counter(tf_text.ByteSplitter().split(strings))
+        starts = character_of(tf.gather(origins.values, begin + starts), rows)
+        # An end is where the last character ends that the piece took something of; what was dropped after it is not
+        # part of the piece.
+        ends = character_of(tf.gather(origins.values, begin + ends - 1), rows) + 1
+        return [ids, starts, ends], row_splits
 
     def _cut(self, text, wordpiece_model):
-        """Returns ids (T,), row splits (B + 1,) and the length in bytes of the longest piece or unknown word."""
+        """Returns ([ids, starts, ends], row_splits): (T,) each, in bytes of the text, and (B + 1,)."""
         import tensorflow as tf
         import tensorflow_text as tf_text
 
         kernel = tf_text.FastWordpieceTokenizer(model_buffer=wordpiece_model, token_out_type=tf.int32)
         if self._kernel_splits_words:
             ids, starts, ends = kernel.tokenize_with_offsets(text)
-            row_splits = ids.row_splits
-        else:
-            words = tf_text.WhitespaceTokenizer().tokenize(text)
-            ids, starts, ends = kernel.tokenize_with_offsets(words.values)
-            row_splits = tf.gather(ids.row_splits, words.row_splits)
-        return ids.values, row_splits, tf.reduce_max(ends.values - starts.values)
+            return [ids.values, starts.values, ends.values], ids.row_splits
+        words, word_starts, _ = tf_text.WhitespaceTokenizer().tokenize_with_offsets(text)
+        ids, starts, ends = kernel.tokenize_with_offsets(words.values)
+        first = tf.gather(word_starts.values, row_of_each(ids.row_splits, tf.size(ids.values)))
+        first = tf.cast(first, starts.dtype)
+        columns = [ids.values, starts.values + first, ends.values + first]
+        return columns, tf.gather(ids.row_splits, words.row_splits)
 
-    def _without_long_words(self, ids, row_splits):
+    def _without_long_words(self, columns, row_splits):
         """Makes [UNK] of each word of more than 100 characters."""
         import tensorflow as tf
 
+        ids, piece_starts, piece_ends = columns
         _, _, starts_word, characters = self._models
         starts = tf.gather(starts_word, ids)
         word = tf.cumsum(tf.cast(starts, tf.int32)) - 1
         too_long = tf.math.segment_sum(tf.gather(characters, ids), word) > MAX_CHARACTERS_PER_WORD
         too_long = tf.gather(too_long, word)
         keep = starts | ~too_long
-        ids = tf.boolean_mask(tf.where(too_long, self.unk_id, ids), keep)
+        word_ends = tf.boolean_mask(piece_ends, tf.concat([starts[1:], [True]], axis=0))
+        columns = [
+            tf.where(too_long, self.unk_id, ids),
+            piece_starts,
+            tf.where(too_long, tf.gather(word_ends, word), piece_ends),
+        ]
         kept = tf.concat([[0], tf.cumsum(tf.cast(keep, row_splits.dtype))], axis=0)
-        return ids, tf.gather(kept, row_splits)
+        return [tf.boolean_mask(column, keep) for column in columns], tf.gather(kept, row_splits)
 
     def call(self, strings):
         return self.tokenize(strings)
@@ -297,25 +411,40 @@ class Tokenizer(keras.layers.Layer):
         }
 
 
-def _all_special_tokens(special_tokens):
-    """Returns the piece of each role, BERT's where none is given."""
-    special_tokens = dict(special_tokens or {})
-    unknown = sorted(map(str, special_tokens.keys() - SPECIAL_TOKENS.keys()))
-    if unknown:
-        raise ValueError(
-            f"Expected the roles {', '.join(SPECIAL_TOKENS)} in special_tokens. Received: {', '.join(unknown)}. Pieces "
-            "of other roles go into additional_special_tokens."
-        )
-    for role, piece in special_tokens.items():
-        if not isinstance(piece, str) or not piece:
-            raise ValueError(f"Expected a piece of the vocabulary for {role}, a string. Received: {piece!r}")
-    return {role: special_tokens.get(role, piece) for role, piece in SPECIAL_TOKENS.items()}
+def _unconverted(function):
+    """Keeps AutoGraph, which would find nothing to convert, from reading the function: that takes it seconds."""
+    import tensorflow as tf
+
+    return tf.autograph.experimental.do_not_convert(function)
 
 
-def _checked_additional(pieces):
-    """Returns the additional special pieces as a tuple."""
-    if isinstance(pieces, str) or not all(isinstance(piece, str) and piece for piece in pieces):
-        raise ValueError(
-            f"Expected additional_special_tokens to be a list of pieces of the vocabulary. Received: {pieces!r}"
-        )
-    return tuple(pieces)
+def _batch_of_strings(strings):
+    """Returns a string tensor (B,)."""
+    import tensorflow as tf
+
+    strings = tf.convert_to_tensor(strings, tf.string)
+    if strings.shape.rank == 0:
+        strings = tf.expand_dims(strings, 0)
+    if strings.shape.rank != 1:
+        raise ValueError(f"Expected one string or a batch of strings, shape (B,). Received: shape={strings.shape}")
+    return strings
+
+
+def _character_counter(data):
+    """Returns a function from bytes of texts, and the texts' numbers, to characters: how many begin before that byte.
+
+    A byte inside a character belongs to it. `data`: the texts' bytes, `tf.RaggedTensor` (B, (bytes)), uint8.
+    """
+    import tensorflow as tf
+
+    begins = (data.values < 0x80) | (data.values >= 0xC0)
+    count = tf.concat([[0], tf.cumsum(tf.cast(begins, tf.int32))], axis=0)
+    # Of the byte itself, so that bytes inside a character find their own character; past the end there is none.
+    upto = tf.concat([count[1:] - 1, count[-1:]], axis=0)
+    row_starts = tf.cast(data.row_starts(), tf.int32)
+
+    def character_of(places, rows):
+        base = tf.gather(row_starts, rows)
+        return tf.gather(upto, base + tf.cast(places, tf.int32)) - tf.gather(count, base)
+
+    return character_of
