@@ -78,14 +78,27 @@ def build_multiple_choice(
     return BertModel(inputs, logits, name=name)
 
 
-def build_masked_lm(encoder: keras.Model, *, name: str = "bert_masked_lm") -> keras.Model:
+def build_masked_lm(
+    encoder: keras.Model,
+    *,
+    hidden_act: str | None = None,
+    layer_norm_eps: float | None = None,
+    name: str = "bert_masked_lm",
+) -> keras.Model:
     """The masked language model (Devlin et al. 2019, section 3.1, task 1).
+
+    Args:
+      encoder: a model from `build_encoder`.
+      hidden_act, layer_norm_eps: of the head's own layer; the encoder's when None, as in BERT. KerasHub's head has
+        others than its encoder.
+      name: the model's name.
 
     Returns:
       A model from the encoder's inputs and "masked_lm_positions", int32 `(B, M)`, to logits `(B, M, V)`.
     """
     positions = _positions()
-    return BertModel({**encoder.input, "masked_lm_positions": positions}, _masked_lm(encoder, positions), name=name)
+    logits = _masked_lm(encoder, positions, hidden_act, layer_norm_eps)
+    return BertModel({**encoder.input, "masked_lm_positions": positions}, logits, name=name)
 
 
 def build_next_sentence(encoder: keras.Model, *, name: str = "bert_next_sentence") -> keras.Model:
@@ -176,13 +189,13 @@ def _positions():
     return keras.Input(shape=(None,), dtype="int32", name="masked_lm_positions")
 
 
-def _masked_lm(encoder, positions):
+def _masked_lm(encoder, positions, hidden_act=None, layer_norm_eps=None):
     config = config_of(encoder)
     head = MaskedLMHead(
         vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,
-        hidden_act=config.hidden_act,
-        layer_norm_eps=config.layer_norm_eps,
+        hidden_act=config.hidden_act if hidden_act is None else hidden_act,
+        layer_norm_eps=config.layer_norm_eps if layer_norm_eps is None else layer_norm_eps,
         initializer_range=config.initializer_range,
         dtype=encoder.get_layer("embeddings").dtype_policy,
         name="masked_lm",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import os
 import zipfile
@@ -11,7 +12,7 @@ from pathlib import Path
 import keras
 
 from keras_bert.atomic import scratch_folder
-from keras_bert.checkpoints.source import TASKS, Source
+from keras_bert.checkpoints.source import BUILDERS, TASKS, Source
 from keras_bert.checkpoints.tensor_files import ArrayTensors, read_json
 from keras_bert.checkpoints.weights import Rule
 from keras_bert.encoder import config_of
@@ -74,6 +75,7 @@ def save_description(folder: ModelFolder, path: Path) -> None:
     description = {
         "format_version": FORMAT_VERSION,
         "task": folder.task,
+        "head": head_arguments(folder.model, folder.task),
         "labels": folder.labels,
         "max_length": folder.max_length,
         "segments": folder.segments,
@@ -86,9 +88,13 @@ def save_description(folder: ModelFolder, path: Path) -> None:
 
 @dataclasses.dataclass
 class Description:
-    """The contents of keras_bert.json, with the tokenizer made from vocab.txt beside it."""
+    """The contents of keras_bert.json, with the tokenizer made from the vocabulary beside it.
+
+    `head`: the arguments of the builder of the task's head.
+    """
 
     task: str
+    head: dict
     labels: list[str] | None
     max_length: int
     segments: int
@@ -96,8 +102,8 @@ class Description:
     tokenizer: Tokenizer
 
 
-def read_description(path: Path) -> Description:
-    """Reads keras_bert.json and vocab.txt of a folder.
+def read_description(path: Path, vocabulary: str = "vocab.txt") -> Description:
+    """Reads keras_bert.json and the vocabulary of a folder.
 
     Raises:
       ValueError: one of them cannot be read, or the vocabulary is not the one that the model was trained with.
@@ -109,6 +115,9 @@ def read_description(path: Path) -> Description:
         rules = {name: values["tokenizer"][name] for name in _RULES if name in values["tokenizer"]}
         task, labels, max_length = values["task"], values["labels"], int(values["max_length"])
         segments, config = int(values.get("segments", 1)), dict(values["config"])
+        head = dict(values.get("head", {}))  # older files have none
+        if task not in TASKS or set(head) - _builder_arguments(task):
+            raise KeyError(task, *head)
         if set(values["tokenizer"]) - {*_RULES, "hash"}:
             raise KeyError(*set(values["tokenizer"]) - {*_RULES, "hash"})
     except (ValueError, KeyError, TypeError) as error:
@@ -122,14 +131,14 @@ def read_description(path: Path) -> Description:
             "another version of keras_bert."
         )
     special = (*(rules.get("special_tokens") or {}).values(), *rules.get("additional_special_tokens", ()))
-    tokenizer = Tokenizer(load_vocabulary(path / "vocab.txt", special or SPECIAL_PIECES), **rules)
+    tokenizer = Tokenizer(load_vocabulary(path / vocabulary, special or SPECIAL_PIECES), **rules)
     if tokenizer.hash != expected_hash:
         raise ValueError(
             f"Expected the tokenizer that the model in {path} was trained with, hash {expected_hash}. "
-            f"Received: hash {tokenizer.hash}; vocab.txt or the rules in keras_bert.json were changed: put the old "
+            f"Received: hash {tokenizer.hash}; {vocabulary} or the rules in keras_bert.json were changed: put the old "
             "ones back."
         )
-    return Description(task, labels, max_length, segments, config, tokenizer)
+    return Description(task, head, labels, max_length, segments, config, tokenizer)
 
 
 def recognises(path: Path) -> bool:
@@ -181,6 +190,10 @@ def head_arguments(model: keras.Model, task: str) -> dict:
         arguments["dropout"] = by_name["classifier_dropout"].rate
     if task in ("classifier", "token_classifier"):
         arguments["num_classes"] = by_name["logits"].units
+    if task == "masked_lm":
+        config = config_of(model)
+        own = {name: getattr(by_name["masked_lm"], name) for name in ("hidden_act", "layer_norm_eps")}
+        arguments |= {name: value for name, value in own.items() if value != getattr(config, name)}
     if task == "embedder":
         arguments |= {"pooling": by_name["pooling"].pooling, "normalize": "normalization" in by_name}
         if "projection" in by_name:
@@ -189,6 +202,24 @@ def head_arguments(model: keras.Model, task: str) -> dict:
             arguments["projection_act"] = keras.activations.serialize(layer.activation)
             arguments["projection_bias"] = layer.use_bias
     return arguments
+
+
+def check_head_is_like_encoder(folder: ModelFolder) -> None:
+    """Raises ValueError where a masked LM's head has fields of its own: most formats have one config for both."""
+    arguments = head_arguments(folder.model, folder.task) if folder.task == "masked_lm" else {}
+    if arguments:
+        own = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        raise ValueError(
+            f"Expected a masked LM whose head has its encoder's hidden_act and layer_norm_eps. Received: a head with "
+            f"{own}, as in KerasHub, which this format cannot say; write the encoder alone (task='encoder')."
+        )
+
+
+def _builder_arguments(task: str) -> set[str]:
+    """The names of what `head_arguments` can say of a task."""
+    if task == "encoder":
+        return set()
+    return set(inspect.signature(BUILDERS[task]).parameters) - {"encoder", "name"}
 
 
 def _special_pieces(tokenizer: Tokenizer) -> tuple[str, ...]:

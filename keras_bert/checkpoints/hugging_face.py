@@ -9,7 +9,7 @@ from pathlib import Path
 import safetensors.numpy
 
 from keras_bert.checkpoints import weights
-from keras_bert.checkpoints.folder import ModelFolder
+from keras_bert.checkpoints.folder import ModelFolder, check_head_is_like_encoder
 from keras_bert.checkpoints.hugging_face_names import ARCHITECTURES, OTHER_CLASSES, Architecture, rules_of
 from keras_bert.checkpoints.source import BUILDERS, Source
 from keras_bert.checkpoints.tensor_files import open_tensors, read_json
@@ -178,6 +178,7 @@ def save(folder: ModelFolder, path: Path) -> None:
     Raises:
       ValueError: transformers has no class for such a model.
     """
+    check_head_is_like_encoder(folder)
     config, task = config_of(folder.model), folder.task
     model_type = "bert" if config.type_vocab_size else "distilbert"
     architecture = ARCHITECTURES[model_type]
