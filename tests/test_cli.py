@@ -9,6 +9,7 @@ import pytest
 from cli_runs import ROOT, TRAINING, hidden, make_data, make_launcher, run
 
 from keras_bert import config
+from keras_bert.checkpoints import convert, load, source
 from keras_bert.cli import arguments, console
 from keras_bert.cli.arguments import COMMANDS, FLAGS
 from keras_bert.training import distribution, tables
@@ -19,6 +20,9 @@ pytest.importorskip("tensorflow_text")
 def test_lists_of_choices_are_those_of_the_packages():
     assert set(arguments.PRESETS) == set(config.PRESETS)
     assert arguments.STRATEGIES == distribution.STRATEGIES
+    assert tuple(load.FORMATS) == arguments.CHECKPOINT_FORMATS
+    assert arguments.WRITTEN_FORMATS == convert.WRITTEN_FORMATS
+    assert arguments.TASKS == source.TASKS
     assert set(arguments.PRECISIONS) == set(distribution.PRECISIONS)
     assert arguments.COLUMNS == tables.COLUMNS
 
@@ -45,7 +49,7 @@ def test_help_documents_every_flag_the_same_way(name, capsys):
     shown = " ".join(capsys.readouterr().out.split())
     command = COMMANDS[name]
     for flag in f"{command.required} {command.optional} --debug".split():
-        meaning = FLAGS[flag]["help"].split(" (default")[0]
+        meaning = (command.own.get(flag) or FLAGS[flag])["help"].split(" (default")[0]
         assert re.search(rf"{flag} .*{re.escape(meaning)}", shown), flag
     for example in command.examples:
         assert " ".join(example.split()) in shown

@@ -8,7 +8,7 @@ from pathlib import Path
 from keras_bert.atomic import atomic_folder
 from keras_bert.checkpoints.folder import ModelFolder
 from keras_bert.checkpoints.load import FORMATS, load_model_folder, open_source
-from keras_bert.checkpoints.source import Source, TASKS, make_plan, prepare_model, report
+from keras_bert.checkpoints.source import TASKS, Source, make_plan, prepare_model, report
 
 # A sentence-transformers folder is what "hf" makes of an embedder.
 WRITTEN_FORMATS = ("hf", "google", "keras-hub", "keras")
@@ -20,8 +20,8 @@ def save_checkpoint(folder: ModelFolder, path: str | os.PathLike, format: str = 
     Args:
       folder: the model, with what is known of it.
       path: a folder that does not exist yet, or an empty one.
-      format: "hf" (transformers, or sentence-transformers for an embedder), "google" (TF1), "keras-hub" or "keras" (this
-        package's own).
+      format: "hf" (transformers; sentence-transformers for an embedder), "google" (TF1), "keras-hub", or "keras" (our
+        own).
 
     Raises:
       FileExistsError: there is something at `path`.
@@ -33,7 +33,9 @@ def save_checkpoint(folder: ModelFolder, path: str | os.PathLike, format: str = 
         raise ValueError(f"task must be one of {TASKS}. Received: {folder.task!r}")
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(f"Expected a new or an empty folder to write to. Received: {path}, which holds something.")
+        raise FileExistsError(
+            f"Expected a new or an empty folder to write to. Received: {path}, which holds something."
+        )
     with atomic_folder(path) as scratch:
         FORMATS[format].save(folder, scratch)
 

@@ -178,12 +178,16 @@ def save(folder: ModelFolder, path: Path) -> None:
     Raises:
       ValueError: transformers has no class for such a model.
     """
+    if folder.task == "embedder":
+        from keras_bert.checkpoints import sentence_transformers  # which builds on this module
+
+        sentence_transformers.save(folder, path)
+        return
     check_head_is_like_encoder(folder)
     config, task = config_of(folder.model), folder.task
     model_type = "bert" if config.type_vocab_size else "distilbert"
     architecture = ARCHITECTURES[model_type]
-    task_of_class = "encoder" if task == "embedder" else task
-    if task_of_class not in architecture.classes:
+    if task not in architecture.classes:
         raise ValueError(f"Expected a task that {model_type} has a class for in transformers. Received: {task}")
     expected_act = "relu" if architecture.fixed else "tanh"
     differs = [
@@ -195,14 +199,14 @@ def save(folder: ModelFolder, path: Path) -> None:
         differs.append(f"pooler_act={config.pooler_act!r}")
     if differs:
         raise ValueError(f"Expected fields that transformers' {model_type} can have. Received: {', '.join(differs)}")
-    prefix = "" if task_of_class == "encoder" else architecture.prefix
-    rules = weights.rules_for(rules_of(architecture, prefix, task_of_class), config.num_hidden_layers)
+    prefix = "" if task == "encoder" else architecture.prefix
+    rules = weights.rules_for(rules_of(architecture, prefix, task), config.num_hidden_layers)
     arrays = weights.to_arrays(folder.model, rules)
     if config.position_embedding_type == "sinusoidal":
         arrays[f"{prefix}embeddings.position_embeddings.weight"] = folder.model.get_layer("embeddings").position_table
     safetensors.numpy.save_file(arrays, path / "model.safetensors", metadata={"format": "pt"})
     text = json.dumps(
-        _config_json(folder, config, model_type, architecture, task_of_class), indent=2, ensure_ascii=False
+        _config_json(folder, config, model_type, architecture, task), indent=2, ensure_ascii=False
     )
     (path / "config.json").write_text(text + "\n", encoding="utf-8")
     from keras_bert.text.tokenizer_files import save_tokenizer

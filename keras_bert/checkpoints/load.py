@@ -85,9 +85,7 @@ def open_source(
     return FORMATS[format or recognise(path)].open_source(path)
 
 
-def find_checkpoint(
-    path: str | os.PathLike, *, revision: str | None = None, token: str | bool | None = None
-) -> Path:
+def find_checkpoint(path: str | os.PathLike, *, revision: str | None = None, token: str | bool | None = None) -> Path:
     """The folder of a checkpoint, fetched from the hub where `path` is an id there. Errors: as `load_checkpoint`."""
     if hub.is_hub_id(path):
         return hub.fetch(path, revision, token)

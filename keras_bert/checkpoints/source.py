@@ -30,6 +30,7 @@ BUILDERS: dict[str, Callable] = {
 TASKS = ("encoder", *BUILDERS)
 NEED_POOLER = ("pretraining", "next_sentence", "classifier", "multiple_choice")
 NEED_CLASSES = ("classifier", "token_classifier")
+OWN_LAYERS = ("logits", "projection")  # of one task's head; the other layers of heads are shared between tasks
 
 _NOTHING = re.compile(r"(?!)")
 _logger = logging.getLogger("keras_bert")
@@ -52,7 +53,8 @@ class Source:
       segments: 2 where its texts come in pairs.
       ignored: tensors that nothing reads, such as buffers.
       encoder_tensors: tensors that belong to an encoder; what is outside is some head.
-      check: raises where something outside of the tensors' names and shapes stands against loading a task.
+      check: raises where something outside of the tensors' names and shapes stands against loading a task; it gets
+        the task as it was asked for, which may be None.
       model: the model itself, where the format stores it built.
       default_pooler_act: the activation of a pooler that the format has but this checkpoint lacks.
     """
@@ -69,7 +71,7 @@ class Source:
     segments: int = 1
     ignored: re.Pattern = _NOTHING
     encoder_tensors: re.Pattern = _NOTHING
-    check: Callable[[str], None] = lambda task: None
+    check: Callable[[str | None], None] = lambda task: None
     model: keras.Model | None = None
     default_pooler_act: str = "tanh"
 
@@ -94,9 +96,11 @@ def make_plan(source: Source, task: str | None, num_classes: int | None = None) 
     """Decides how to load `source` for `task`, and checks everything that can be checked without building a model."""
     if task is not None and task not in TASKS:
         raise ValueError(f"task must be one of {TASKS}. Received: {task!r}")
-    strict, task = task != "encoder", task or "encoder"
+    asked, strict, task = task, task != "encoder", task or "encoder"
     config = source.config
-    arguments = dict(source.heads.get(task, {}))
+    # Without a word about pooling, sentence-transformers takes the mean, and leaves the vectors' lengths as they are.
+    new_head = {"pooling": "mean", "normalize": False} if task == "embedder" else {}
+    arguments = dict(source.heads.get(task, new_head))
     if task in NEED_CLASSES:
         if num_classes is not None:
             arguments["num_classes"] = num_classes
@@ -116,7 +120,7 @@ def make_plan(source: Source, task: str | None, num_classes: int | None = None) 
         )
     rules = source.rules(task)
     weights.check_sizes(config, rules, source.tensors.shapes, source.name)
-    source.check(task)
+    source.check(asked)
     expanded = weights.rules_for(rules, config.num_hidden_layers)
     every = [rule for one in {task, *source.heads} for rule in source.rules(one)]
     unknown = weights.unexpected(every, config.num_hidden_layers, source.tensors, source.ignored)
@@ -152,9 +156,9 @@ def prepare_model(source: Source, plan: Plan, dtype=None) -> tuple[keras.Model, 
         if plan.task != "encoder":
             model = BUILDERS[plan.task](encoder, **plan.arguments)
     skip = set()
-    if plan.task in NEED_CLASSES and plan.arguments != source.heads.get(plan.task, plan.arguments):
-        # Another number of classes was asked for than the checkpoint's head has.
-        skip = {variable.path for variable in model.get_layer("logits").weights}
+    if source.heads.get(plan.task) != plan.arguments:
+        # Formats call the last layer alike in every task, and another number of classes may have been asked for.
+        skip = {weight.path for layer in model.layers if layer.name in OWN_LAYERS for weight in layer.weights}
     fresh = weights.match(model, plan.rules, source.tensors, source.name, skip)
     _check_whole(source, plan, fresh, skip)
     return model, fresh
@@ -180,6 +184,11 @@ def _start(variable, config: BertConfig) -> None:
 def report(source: Source, plan: Plan, fresh: list[str]) -> list[str]:
     """What loading says, a line each: what is new, and what is not read."""
     lines = []
+    if plan.task == "embedder" and "embedder" not in source.heads:
+        lines.append(
+            f"{source.name}: it does not say how texts become vectors; this embedder takes the mean of the tokens, not "
+            "normalized, as sentence-transformers does"
+        )
     if fresh:
         layers = sorted({path.partition("/")[0] for path in fresh})
         lines.append(

@@ -13,6 +13,19 @@ STRATEGIES = ("default", "mirrored")
 PRECISIONS = ("float32", "bfloat16", "float16")
 COLUMNS = ("text", "text_pair", "label")
 FORMATS = ("saved_model", "litert", "litert-int8")
+CHECKPOINT_FORMATS = ("keras", "keras-hub", "sentence-transformers", "hf", "google")
+WRITTEN_FORMATS = ("hf", "google", "keras-hub", "keras")
+TASKS = (
+    "encoder",
+    "pretraining",
+    "masked_lm",
+    "next_sentence",
+    "classifier",
+    "token_classifier",
+    "question_answerer",
+    "multiple_choice",
+    "embedder",
+)
 
 _MOST = 2**31 - 1  # what TensorFlow takes for a size
 _MOST_SEED = 2**32 - 1  # what NumPy takes
@@ -77,7 +90,11 @@ FLAGS = {
     },
     "--cased": {"action": "store_true", "help": "keep case and accents (default: lower-case)"},
     "--preset": {"choices": PRESETS, "help": "size of the model (default %(default)s)"},
-    "--checkpoint": {"metavar": "DIR", "type": _name, "help": "model folder that pretrain or finetune wrote"},
+    "--checkpoint": {
+        "metavar": "DIR",
+        "type": _name,
+        "help": "model folder that pretrain or finetune wrote, a BERT checkpoint of another format, or a hub id",
+    },
     "--train": {
         "metavar": "FILE",
         "type": _name,
@@ -124,18 +141,27 @@ FLAGS = {
         "help": "of the products; weights stay float32 (default %(default)s)",
     },
     "--to": {"choices": FORMATS, "nargs": "+", "default": list(FORMATS), "help": "artifacts to write (default: all)"},
+    "--from": {
+        "choices": CHECKPOINT_FORMATS,
+        "dest": "format",
+        "help": "format of the checkpoint, where its files leave room for doubt (default: recognised)",
+    },
+    "--task": {"choices": TASKS, "help": "what to read of the checkpoint (default: its own head)"},
+    "--revision": {"metavar": "NAME", "type": _name, "help": "branch, tag or commit of a hub id"},
     "--debug": {"action": "store_true", "help": "show the traceback of an error"},
 }
 
 
 class Command(NamedTuple):
-    """One command: `defaults` are by argument name; --debug is every command's."""
+    """One command: `defaults` are by argument name; `own` are its positional arguments, and flags whose values differ
+    from the other commands'; --debug is every command's."""
 
     summary: str
     required: str
     optional: str
     defaults: dict
     examples: tuple[str, ...]
+    own: dict = {}
 
 
 _TRAINING = "--batch-size --max-length --learning-rate --seed --deterministic --strategy --precision"
@@ -198,6 +224,7 @@ COMMANDS = {
             'keras-bert predict --checkpoint model "a lovely film"',
             "keras-bert predict --checkpoint model < texts.txt > labels.jsonl",
         ),
+        {"texts": {"nargs": "*", "metavar": "TEXT", "help": "texts to label"}},
     ),
     "export": Command(
         "Write a SavedModel that takes strings, and LiteRT files.",
@@ -215,6 +242,37 @@ COMMANDS = {
         "--columns --out",
         {},
         ("keras-bert verify --checkpoint model --dev dev.tsv artifacts/saved_model/1 artifacts/*.tflite",),
+        {
+            "artifacts": {
+                "nargs": "+",
+                "metavar": "ARTIFACT",
+                "type": _name,
+                "help": "SavedModel folders and .tflite files",
+            }
+        },
+    ),
+    "convert": Command(
+        "Write a BERT checkpoint in another format, with its head, labels, config and tokenizer.",
+        "--to",
+        "--from --task --revision",
+        {},
+        (
+            "keras-bert convert bert_base_google bert_base_hf --to hf",
+            "keras-bert convert google-bert/bert-base-chinese model --to keras --task encoder",
+        ),
+        {
+            "source": {"metavar": "SRC", "type": _name, "help": "folder of a checkpoint, or an id on the hub"},
+            "destination": {"metavar": "DST", "type": _name, "help": "new folder to write"},
+            "--to": {"choices": WRITTEN_FORMATS, "help": "format to write; hf also writes sentence-transformers"},
+        },
+    ),
+    "inspect": Command(
+        "Say what a BERT checkpoint holds, and what loading it would report.",
+        "",
+        "--from --task --revision",
+        {},
+        ("keras-bert inspect model", "keras-bert inspect google-bert/bert-base-uncased --task classifier"),
+        {"path": {"metavar": "PATH", "type": _name, "help": "folder of a checkpoint, or an id on the hub"}},
     ),
 }
 
@@ -228,7 +286,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"keras-bert {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (summary, required, optional, defaults, examples) in COMMANDS.items():
+    for name, (summary, required, optional, defaults, examples, own) in COMMANDS.items():
         command = commands.add_parser(
             name,
             help=summary,
@@ -238,15 +296,12 @@ def make_parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         for flag in (*required.split(), *optional.split(), "--debug"):
-            options = dict(FLAGS[flag])
+            options = dict(own.get(flag) or FLAGS[flag])
             key = flag.removeprefix("--").replace("-", "_")
             if key in defaults:
                 options["default"] = defaults[key]
             command.add_argument(flag, required=flag in required.split(), **options)
-        if name == "predict":
-            command.add_argument("texts", nargs="*", metavar="TEXT", help="texts to label")
-        if name == "verify":
-            command.add_argument(
-                "artifacts", nargs="+", metavar="ARTIFACT", type=_name, help="SavedModel folders and .tflite files"
-            )
+        for argument, options in own.items():
+            if not argument.startswith("--"):
+                command.add_argument(argument, **options)
     return parser

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from keras_bert.checkpoints.folder import check_model_folder
+from keras_bert.checkpoints import convert_checkpoint, find_checkpoint, inspect_checkpoint, recognise
 from keras_bert.cli import quickstart, stages
 from keras_bert.cli.console import Console
 from keras_bert.cli.errors import UsageError
@@ -99,14 +99,14 @@ def _finetune(arguments, console) -> int:
     if train.text_pairs is not None:
         console.say("pairs of texts: for now this model cannot become a SavedModel, nor can verify compare it")
     settings = stages.settings_of(FinetuneSettings, arguments)
-    checkpoint = check_model_folder(arguments.checkpoint)
+    checkpoint = find_checkpoint(arguments.checkpoint)
     if checkpoint.resolve() == Path(arguments.out).resolve():
         raise UsageError("Expected an --out other than --checkpoint, which would be lost. Received: the same folder.")
     record = run_stage(
         Path(arguments.out),
         "finetune",
         {
-            "checkpoint": fingerprint(checkpoint / name for name in stages.MODEL_FILES),
+            "checkpoint": fingerprint(_files(checkpoint)),
             "rows": fingerprint([arguments.train, arguments.dev]),
         }
         | {"columns": arguments.columns, **vars(settings)},
@@ -122,7 +122,7 @@ def _finetune(arguments, console) -> int:
 def _evaluate(arguments, console) -> int:
     dev = tables.read_table(arguments.dev, arguments.columns)
     with console.progress("evaluate") as progress:
-        report = stages.evaluate_stage(Path(arguments.checkpoint), dev, arguments.batch_size, progress)
+        report = stages.evaluate_stage(find_checkpoint(arguments.checkpoint), dev, arguments.batch_size, progress)
     if arguments.out:
         write_json(report, Path(arguments.out, "metrics.json"))
     print(json.dumps({key: report[key] for key in ("accuracy", "macro_f1", "per_class")}, indent=2, ensure_ascii=False))
@@ -133,7 +133,7 @@ def _predict(arguments, console) -> int:
     texts = arguments.texts or _standard_input(console)
     if any(_SURROGATE.search(text) for text in texts):
         raise ValueError("Expected texts in UTF-8. Received: an argument that is not; convert it, as with iconv.")
-    model = stages.load_classifier(Path(arguments.checkpoint))
+    model = stages.load_classifier(find_checkpoint(arguments.checkpoint))
     segments = _segments(texts, model.segments)
     with console.progress("predict") as progress:
         probabilities = stages.classify(model, segments, arguments.batch_size, progress)
@@ -175,7 +175,7 @@ def _segments(texts: list[str], segments: int) -> tuple[list[str], ...]:
 
 def _export(arguments, console) -> int:
     with console.progress("export") as progress:
-        report = stages.export_stage(Path(arguments.out), Path(arguments.checkpoint), arguments.to, progress)
+        report = stages.export_stage(Path(arguments.out), find_checkpoint(arguments.checkpoint), arguments.to, progress)
     for name in report["artifacts"]:
         print(Path(arguments.out, name))
     return 0
@@ -184,12 +184,41 @@ def _export(arguments, console) -> int:
 def _verify(arguments, console) -> int:
     dev = tables.read_table(arguments.dev, arguments.columns, required=("text",))
     with console.progress("verify"):
-        report = stages.verify_stage(Path(arguments.checkpoint), arguments.artifacts, dev)
+        report = stages.verify_stage(find_checkpoint(arguments.checkpoint), arguments.artifacts, dev)
     if arguments.out:
         write_json(report, Path(arguments.out, "verify.json"))
     print(format_table(report["artifacts"]))
     stages.check_verified(report["artifacts"])
     return 0
+
+
+def _convert(arguments, console) -> int:
+    console.say(f"convert: {arguments.source} to {arguments.to} ...")
+    written = convert_checkpoint(
+        arguments.source,
+        arguments.destination,
+        arguments.to,
+        task=arguments.task,
+        format=arguments.format,
+        revision=arguments.revision,
+    )
+    print(f"{written.task}, {written.model.count_params():,} parameters, in {arguments.destination}")
+    return 0
+
+
+def _inspect(arguments, console) -> int:
+    found = inspect_checkpoint(
+        arguments.path, task=arguments.task, format=arguments.format, revision=arguments.revision
+    )
+    print(json.dumps(found, indent=2, ensure_ascii=False))
+    return 1 if found["error"] else 0
+
+
+def _files(checkpoint: Path) -> list[Path]:
+    """What a result that was made from a checkpoint depends on."""
+    if recognise(checkpoint) == "keras":
+        return [checkpoint / name for name in stages.MODEL_FILES]
+    return sorted(path for path in checkpoint.iterdir() if path.is_file())
 
 
 @contextlib.contextmanager
@@ -224,4 +253,6 @@ _COMMANDS = {
     "predict": _predict,
     "export": _export,
     "verify": _verify,
+    "convert": _convert,
+    "inspect": _inspect,
 }

@@ -12,6 +12,7 @@ from keras_bert.checkpoints import ModelFolder, load_model_folder, save_model_fo
 from keras_bert.cli.console import Progress
 from keras_bert.cli.stage import fingerprint
 from keras_bert.config import BertConfig
+from keras_bert.encoder import config_of
 from keras_bert.export import save_litert, save_saved_model, verify_artifacts
 from keras_bert.export.saved_model import check_labels
 from keras_bert.text import Preprocessor, Tokenizer, learn_vocabulary, load_vocabulary, save_vocabulary
@@ -102,8 +103,11 @@ def finetune_stage(
 ) -> dict:
     """Writes a model folder, TensorBoard logs in logs/ and, until it is done, checkpoints in progress/."""
     labels = tables.label_names(train)
+    pretrained = load_model_folder(checkpoint)
+    if config_of(pretrained.model).pooler_act is None:  # a checkpoint of a masked LM or a tagger: the pooler is new
+        pretrained = load_model_folder(checkpoint, "classifier", num_classes=len(labels))
     model, report = finetune_classifier(
-        load_model_folder(checkpoint),
+        pretrained,
         labels,
         examples_of(train, labels),
         examples_of(dev, labels),
