@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-import ml_dtypes  # noqa: F401  teaches NumPy the name bfloat16, by which safetensors asks for it
+import ml_dtypes
 import numpy as np
 import safetensors
 
 # The largest config.json or index of a BERT has some thousand lines; a larger one is no such file.
 _MOST_JSON_BYTES = 64 * 2**20
-_FLOATS = ("F64", "F32", "F16", "BF16")
+# Types of the format, which is little-endian (safetensors' README, "Format").
+_FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16}
 
 
 class Tensors(Protocol):
@@ -37,34 +39,43 @@ class ArrayTensors:
 
 
 class SafetensorsFiles:
-    """The tensors of one or several safetensors files, which are mapped and not read until asked for."""
+    """The tensors of one or several safetensors files.
+
+    The library checks a file and its header. The values are read from the file, not through the library's memory map,
+    whose pages would stay in memory beside the weights that are made of them.
+    """
 
     def __init__(self, paths: list[Path]):
-        self.shapes, self._handles = {}, {}
+        self.shapes, self._places = {}, {}
         for path in paths:
             try:
-                handle = safetensors.safe_open(path, "np")
-                for name in handle.keys():  # noqa: SIM118  a handle is no dict
-                    part = handle.get_slice(name)
-                    kind, shape = part.get_dtype(), tuple(part.get_shape())
-                    if name in self.shapes:
-                        raise ValueError(f"Expected each tensor once. Received: {name} in two files, one being {path}")
-                    # Counters and position ids are integers; weights that are integers are quantized ones.
-                    if kind in _FLOATS or not name.endswith((".weight", ".bias")):
-                        self.shapes[name], self._handles[name] = shape, handle
-                    else:
-                        raise ValueError(
-                            f"Expected weights of a float type ({', '.join(_FLOATS)}) in {path}. Received: {name} of "
-                            f"type {kind}; a quantized checkpoint has to be converted to floats first."
-                        )
+                with safetensors.safe_open(path, "np"):
+                    pass
             except safetensors.SafetensorError as error:
                 raise ValueError(
                     f"Expected a complete safetensors file. Received: {path}, which is not one ({error}); was its "
                     "download interrupted?"
                 ) from error
+            with open(path, "rb") as file:
+                header_bytes = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(header_bytes))
+            header.pop("__metadata__", None)
+            for name, tensor in header.items():
+                if name in self.shapes:
+                    raise ValueError(f"Expected each tensor once. Received: {name} in two files, one being {path}")
+                # Counters and position ids are integers; weights that are integers are quantized ones.
+                if tensor["dtype"] not in _FLOATS and name.endswith((".weight", ".bias")):
+                    raise ValueError(
+                        f"Expected weights of a float type ({', '.join(_FLOATS)}) in {path}. Received: {name} of "
+                        f"type {tensor['dtype']}; a quantized checkpoint has to be converted to floats first."
+                    )
+                self.shapes[name] = tuple(tensor["shape"])
+                self._places[name] = path, tensor["dtype"], 8 + header_bytes + tensor["data_offsets"][0]
 
     def read(self, name: str) -> np.ndarray:
-        return self._handles[name].get_tensor(name)
+        path, kind, offset = self._places[name]
+        shape = self.shapes[name]
+        return np.fromfile(path, _FLOATS[kind], math.prod(shape), offset=offset).reshape(shape)
 
 
 class PytorchFiles:
@@ -131,8 +142,8 @@ def inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def read_json(path: Path) -> dict:
-    """A JSON object; the error of a file that is none names it."""
+def read_json(path: Path, kind: type = dict):
+    """A JSON object, or a list where `kind` is list; the error of a file that is none names it."""
     size = path.stat().st_size
     if size > _MOST_JSON_BYTES:
         raise ValueError(f"Expected a JSON file of at most {_MOST_JSON_BYTES} bytes. Received: {path} of {size} bytes.")
@@ -142,6 +153,7 @@ def read_json(path: Path) -> dict:
         raise ValueError(
             f"Expected a JSON object in {path}. Received a file that is none ({error}); was its download interrupted?"
         ) from error
-    if not isinstance(values, dict):
-        raise ValueError(f"Expected a JSON object in {path}. Received: a {type(values).__name__}")
+    if not isinstance(values, kind):
+        wanted = "object" if kind is dict else kind.__name__
+        raise ValueError(f"Expected a JSON {wanted} in {path}. Received: a {type(values).__name__}")
     return values
