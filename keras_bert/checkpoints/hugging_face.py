@@ -205,9 +205,7 @@ def save(folder: ModelFolder, path: Path) -> None:
     if config.position_embedding_type == "sinusoidal":
         arrays[f"{prefix}embeddings.position_embeddings.weight"] = folder.model.get_layer("embeddings").position_table
     safetensors.numpy.save_file(arrays, path / "model.safetensors", metadata={"format": "pt"})
-    text = json.dumps(
-        _config_json(folder, config, model_type, architecture, task), indent=2, ensure_ascii=False
-    )
+    text = json.dumps(_config_json(folder, config, model_type, architecture, task), indent=2, ensure_ascii=False)
     (path / "config.json").write_text(text + "\n", encoding="utf-8")
     from keras_bert.text.tokenizer_files import save_tokenizer
 
