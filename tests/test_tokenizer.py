@@ -16,31 +16,14 @@ from keras_bert.text.vocabulary import SPECIAL_PIECES
 
 tf = pytest.importorskip("tensorflow")
 tf_text = pytest.importorskip("tensorflow_text")
-tokenizers = pytest.importorskip("tokenizers")
+pytest.importorskip("tokenizers")
+from tokenizer_reference import differences, reference  # noqa: E402
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden" / "tokenizer_golden.json").read_text(encoding="utf-8"))
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 SMALL = [*SPECIAL_PIECES, "a", "##a", "##b", "b", "un", "##aff", "##able", ",", "中", "hello", "!"]
 # A mark that the wordpiece kernel takes for punctuation and `tokenizers` does not, in a vocabulary: the slower way.
 ODD = ["##\u2e5d", "\u2e5d"]
-
-
-def reference(vocabulary, lowercase=True, strip_accents=None, split_chinese=True):
-    return tokenizers.BertWordPieceTokenizer(
-        {piece: i for i, piece in enumerate(vocabulary)},
-        lowercase=lowercase,
-        strip_accents=strip_accents,
-        handle_chinese_chars=split_chinese,
-    )
-
-
-def differences(tokenizer, texts):
-    """Returns the texts whose ids differ from those of `tokenizers`, with both."""
-    other = reference(tokenizer.vocabulary, tokenizer.lowercase, tokenizer.strip_accents, tokenizer.split_chinese)
-    expected = [encoding.ids for encoding in other.encode_batch(texts, add_special_tokens=False)]
-    ids = tokenizer.tokenize(texts).to_list()
-    assert len(ids) == len(texts)
-    return [(text, a, b) for text, a, b in zip(texts, ids, expected, strict=True) if a != b]
 
 
 @functools.cache
@@ -83,7 +66,7 @@ def test_golden(case, odd):
 )
 def test_every_character(lowercase, strip_accents, split_chinese, odd):
     tokenizer = Tokenizer(wide_vocabulary(odd), lowercase, strip_accents, split_chinese)
-    assert tokenizer._kernel_splits_words == (split_chinese and not odd)
+    assert tokenizer._kernels.kernel_splits_words == (split_chinese and not odd)
     # Alone and inside a word; several to a text, for speed.
     words = [f"{c} a{c}b" for c in characters()]
     assert differences(tokenizer, [" ".join(words[start : start + 64]) for start in range(0, len(words), 64)]) == []
@@ -116,7 +99,7 @@ def test_made_texts(lowercase, odd):
     pairs = ["##ab", "##bc", "ab", "##aa", "##中文", "##.", "..", "a.b"]
     pieces = dict.fromkeys([*SPECIAL_PIECES, *named, *(f"##{c}" for c in named), *pairs])
     tokenizer = Tokenizer(list(pieces), lowercase)
-    assert tokenizer._kernel_splits_words == (not odd)
+    assert tokenizer._kernels.kernel_splits_words == (not odd)
     assert differences(tokenizer, texts) == []
 
 
@@ -137,7 +120,7 @@ def test_real_texts_and_vocabularies(name):
     tokenizer = Tokenizer.from_vocab_file(
         SHARED / "vocabs" / f"bert-base-{name}-vocab.txt", "cased" not in name or name == "uncased"
     )
-    assert tokenizer._kernel_splits_words
+    assert tokenizer._kernels.kernel_splits_words
     texts = list(shared_texts())
     assert len(texts) > 200
     assert differences(tokenizer, texts) == []
@@ -148,7 +131,7 @@ def test_what_differs():
     # Two spacing marks of different combining class, against the canonical order: `tokenizers` sorts them.
     marks = ["##\u302e", "##\u1b44"]
     tokenizer = Tokenizer([*SMALL, *marks])
-    other = reference(tokenizer.vocabulary)
+    other = reference(tokenizer)
     (ids,) = tokenizer.tokenize("a\u302e\u1b44").to_list()
     assert ids == [SMALL.index("a"), len(SMALL), len(SMALL) + 1]
     assert other.encode("a\u302e\u1b44", add_special_tokens=False).ids == [ids[0], ids[2], ids[1]]
@@ -251,15 +234,32 @@ def test_bad_special_tokens(arguments, message):
 
 
 def test_detokenize():
-    tokenizer = Tokenizer(SMALL)
-    ids = tokenizer.tokenize(["unaffable, a!", "", "hello 中 zzz"])
-    words = [b"unaffable , a !", b"", "hello 中 [UNK]".encode()]
+    tokenizer = Tokenizer([*SMALL, "##.", "?", "n't", "##", "## !", "<e>"], additional_special_tokens=["<e>"])
+    ids = tokenizer.tokenize(["unaffable, a!", "", "hello 中 zzz [MASK] a?"])
+    words = [b"unaffable, a!", b"", "hello 中 a?".encode()]
     assert tokenizer.detokenize(ids).numpy().tolist() == words
     packed = tf.concat([tf.fill((3, 1), 2), ids.to_tensor(), tf.fill((3, 1), 3), tf.zeros((3, 2), tf.int32)], axis=1)
     assert tokenizer.detokenize(packed).numpy().tolist() == words
     assert tokenizer.detokenize(packed[0]).numpy() == words[0]
     assert tokenizer.detokenize([[9, 10], []]).numpy().tolist() == [b"unaff", b""]
     assert tokenizer.detokenize([5, 8]).numpy() == b"a b"
+    assert tokenizer.detokenize(tf.zeros((2, 0), tf.int64)).numpy().tolist() == [b"", b""]
+    other = reference(tokenizer)
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(0, tokenizer.vocab_size, rng.integers(0, 9)).tolist() for _ in range(500)]
+    expected = [row.encode() for row in other.decode_batch(rows, skip_special_tokens=True)]
+    assert tokenizer.detokenize(tf.ragged.constant(rows, tf.int32)).numpy().tolist() == expected
+
+
+def test_detokenize_refuses_what_is_no_id():
+    tokenizer = Tokenizer(SMALL)
+    for ids in ([[5, 16]], tf.constant([-1], tf.int64)):
+        with pytest.raises(ValueError, match=r"ids from 0 to 15: the vocabulary has 16 pieces. Received: \[(16|-1)\]"):
+            tokenizer.detokenize(ids)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="ids from 0 to 15"):
+        tf.function(tokenizer.detokenize)(tf.constant([[16]]))
+    with pytest.raises(TypeError, match="integer ids. Received: dtype=float32"):
+        tokenizer.detokenize([[1.0]])
 
 
 TEXTS = ["unaffable, a!", "", "a" * 101 + " hello 中"]
@@ -306,7 +306,7 @@ def test_saved_model_holds_the_models_once(tmp_path):
     first, second = tf.saved_model.load(tmp_path)(tf.constant(TEXTS), tf.constant(["hello"]))
     np.testing.assert_array_equal(first, tokenizer.tokenize(TEXTS).to_tensor())
     assert second.numpy().tolist() == [[14]]
-    models = sum(len(model) for model in tokenizer._models[:2])
+    models = sum(len(model) for model in tokenizer._kernels.models[:2])
     assert (tmp_path / "saved_model.pb").stat().st_size < 2 * models
 
 

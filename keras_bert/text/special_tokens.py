@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from keras_bert.text.vocabulary import SPECIAL_PIECES
+from keras_bert.text.wordpiece import row_of_each
 
 # The special pieces' roles as Hugging Face's tokenizer_config.json names them, with BERT's pieces.
 SPECIAL_TOKENS = dict(
@@ -74,18 +75,6 @@ def may_overlap(pieces: Sequence[str]) -> bool:
         for other in encoded
         for start in range(1, len(one))
     )
-
-
-def row_of_each(row_splits, size):
-    """Returns the row of each of `size` values, (size,) int32, from row splits (B + 1,).
-
-    As `tf.RaggedTensor.value_rowids`, in ops that LiteRT has.
-    """
-    import tensorflow as tf
-
-    first = tf.expand_dims(tf.cast(row_splits[1:-1], tf.int32), 1)  # an empty row's is the next one's
-    ones = tf.ones_like(first[:, 0])
-    return tf.cumsum(tf.scatter_nd(first, ones, [size + 1]))[:-1]
 
 
 def find_pieces(data, pieces: Sequence[str]):
