@@ -65,7 +65,7 @@ def save(folder: ModelFolder, path: Path) -> None:
     # The same layers in an uncompiled model: an optimizer's moments would triple the file and serve nobody.
     bare = BertModel(folder.model.input, folder.model.output, name=folder.model.name)
     bare.save(path / "model.keras")
-    save_vocabulary(folder.tokenizer.vocabulary, path / "vocab.txt", _special_pieces(folder.tokenizer))
+    save_vocabulary(folder.tokenizer.vocabulary, path / "vocab.txt", special_pieces(folder.tokenizer))
     save_description(folder, path)
 
 
@@ -222,6 +222,7 @@ def _builder_arguments(task: str) -> set[str]:
     return set(inspect.signature(BUILDERS[task]).parameters) - {"encoder", "name"}
 
 
-def _special_pieces(tokenizer: Tokenizer) -> tuple[str, ...]:
+def special_pieces(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """What a tokenizer's vocabulary has to hold."""
     rules = tokenizer.get_config()
     return (*rules["special_tokens"].values(), *rules["additional_special_tokens"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import keras
 
-from keras_bert.checkpoints import folder, hub, hugging_face, sentence_transformers
+from keras_bert.checkpoints import folder, google, hub, hugging_face, sentence_transformers
 from keras_bert.checkpoints.folder import ModelFolder
 from keras_bert.checkpoints.source import Source, build_model, make_plan, report, say
 from keras_bert.text import Tokenizer
@@ -18,6 +18,7 @@ FORMATS = {
     "keras": folder,
     "sentence-transformers": sentence_transformers,
     "hf": hugging_face,
+    "google": google,
 }
 
 
