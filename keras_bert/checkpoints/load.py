@@ -7,7 +7,7 @@ from pathlib import Path
 
 import keras
 
-from keras_bert.checkpoints import folder, google, hub, hugging_face, sentence_transformers
+from keras_bert.checkpoints import folder, google, hub, hugging_face, keras_hub, sentence_transformers
 from keras_bert.checkpoints.folder import ModelFolder
 from keras_bert.checkpoints.source import Source, build_model, make_plan, report, say
 from keras_bert.text import Tokenizer
@@ -16,6 +16,7 @@ from keras_bert.text import Tokenizer
 # folder of the package's own format may have been written beside other files.
 FORMATS = {
     "keras": folder,
+    "keras-hub": keras_hub,
     "sentence-transformers": sentence_transformers,
     "hf": hugging_face,
     "google": google,
