@@ -81,21 +81,21 @@ def find_pieces(data, pieces: Sequence[str]):
     """Finds pieces in texts, leftmost first and then longest, none inside another.
 
     Args:
-        data: the bytes of texts in valid UTF-8, `tf.RaggedTensor` (B, (bytes)), uint8.
+        data: the bytes of texts in valid UTF-8, `tf.RaggedTensor` (B, (bytes)), int32.
 
     Returns: (which, starts, ends, rows), each (M,) int32: index of the piece, bytes of its text, row of its text; in
     the order of the texts.
     """
     import tensorflow as tf
 
-    encoded = [np.frombuffer(piece.encode(), np.uint8) for piece in pieces]
+    encoded = [np.array(list(piece.encode()), np.int32) for piece in pieces]
     longest = max(map(len, encoded))
     row_splits = tf.cast(data.row_splits, tf.int32)
     begins = tf.zeros_like(data.values, tf.bool)
     for byte in sorted({int(piece[0]) for piece in encoded}):
-        begins |= data.values == tf.constant(byte, tf.uint8)
+        begins |= data.values == byte
     places = tf.cast(tf.squeeze(tf.where(begins), 1), tf.int32)  # (C,)
-    padded = tf.concat([data.values, tf.zeros([longest], tf.uint8)], axis=0)
+    padded = tf.concat([data.values, tf.zeros([longest], tf.int32)], axis=0)
     windows = tf.gather(padded, tf.expand_dims(places, 1) + tf.range(longest))  # (C, bytes)
     rows = tf.gather(row_of_each(row_splits, tf.size(data.values)), places)
     room = tf.gather(row_splits[1:], rows) - places

@@ -29,7 +29,7 @@ from keras_bert.text.special_tokens import (
     put_between,
 )
 from keras_bert.text.vocabulary import check_vocabulary, load_vocabulary
-from keras_bert.text.wordpiece import WordPieceKernels, character_counter, row_of_each, tensorflow_text
+from keras_bert.text.wordpiece import WordPieceKernels, bytes_of, character_counter, row_of_each
 
 
 @keras.saving.register_keras_serializable("keras_bert")
@@ -194,7 +194,7 @@ class Tokenizer(keras.layers.Layer):
 
         def search():
             valid = strings if with_offsets else self._kernels.valid_utf8(strings)
-            data = tensorflow_text().ByteSplitter().split(valid)
+            data = bytes_of(valid)
             found = find_pieces(data, self._special_pieces)
             return tf.cond(
                 tf.size(found[0]) > 0,

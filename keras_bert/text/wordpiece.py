@@ -40,10 +40,18 @@ def row_of_each(row_splits, size):
     return tf.cumsum(tf.scatter_nd(first, tf.ones_like(first[:, 0]), [size + 1]))[:-1]
 
 
+def bytes_of(texts):
+    """Returns the bytes of texts, `tf.RaggedTensor` (B, (bytes)), int32: LiteRT compares no uint8."""
+    import tensorflow as tf
+
+    data = tensorflow_text().ByteSplitter().split(texts)
+    return data.with_values(tf.cast(data.values, tf.int32))
+
+
 def character_counter(data):
     """Returns a function from places (T,), bytes of texts, and the texts' rows (T,), to characters before that byte.
 
-    A byte inside a character belongs to it. `data`: the texts' bytes, `tf.RaggedTensor` (B, (bytes)), uint8.
+    A byte inside a character belongs to it. `data`: the texts' bytes, see `bytes_of`.
     """
     import tensorflow as tf
 
@@ -165,7 +173,7 @@ class WordPieceKernels:
         ids, starts, ends = columns
         rows = row_of_each(row_splits, tf.size(ids))
         first = tf.gather(origins.row_starts(), rows)
-        character_of = character_counter(tf_text.ByteSplitter().split(texts))
+        character_of = character_counter(bytes_of(texts))
         starts = character_of(tf.gather(origins.values, first + starts), rows)
         # A piece ends with the last character that it has something of, not with what was dropped after that.
         ends = character_of(tf.gather(origins.values, first + ends - 1), rows) + 1
