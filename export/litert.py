@@ -14,16 +14,19 @@ from tensorflow.lite.python.convert import ConverterError
 
 from keras_bert.atomic import atomic_file
 from keras_bert.encoder import config_of
+from keras_bert.export import origin
 from keras_bert.export.row_scales import with_row_scales
 from keras_bert.export.saved_model import (
     IDS,
     check_classifier,
+    check_preprocessor,
     classifier_outputs,
     ids_specs,
     in_float32,
     traced,
     write_signatures,
 )
+from keras_bert.text import Preprocessor
 
 QUANTIZATIONS = ("none", "dynamic")
 # [CLS], a piece, [SEP].
@@ -35,6 +38,7 @@ def save_litert(
     path: str | os.PathLike,
     quantize: str = "none",
     max_length: int | None = None,
+    preprocessor: Preprocessor | None = None,
 ) -> None:
     """Writes a classifier as one .tflite file with the signature `serving_default`.
 
@@ -48,11 +52,15 @@ def save_litert(
       quantize: "none" for float32 weights; "dynamic" for int8 weights, with activations quantized as they come.
       max_length: None leaves B and S open, so that a short text costs less than a long one; a number fixes the inputs
         at `(1, max_length)`, for runtimes and accelerators that need it. Shorter texts are then padded.
+      preprocessor: what the model was trained with; its tokenizer's hash is written into the file (origin.py), so that
+        `verify_artifacts` refuses another tokenizer.
 
     Raises:
       ValueError: an argument is out of range, or the model needs ops that LiteRT lacks; the message names them.
     """
     check_classifier(model)
+    if preprocessor is not None:
+        check_preprocessor(model, preprocessor)
     if quantize not in QUANTIZATIONS:
         raise ValueError(f"Expected quantize to be one of {QUANTIZATIONS}. Received: {quantize!r}")
     longest = config_of(model).max_position_embeddings
@@ -76,6 +84,8 @@ def save_litert(
         # Through a SavedModel: the converter drops the variables of a Keras 3 model that it is given directly.
         write_signatures(folder, {"serving_default": traced(from_ids, specs)})
         new.write_bytes(_convert(folder, quantize))
+        if preprocessor is not None:
+            origin.add_to_litert(new, origin.describe(preprocessor))
 
 
 def _convert(saved_model: str, quantize: str) -> bytes:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_bert.atomic import atomic_folder
 from keras_bert.encoder import config_of
+from keras_bert.export import origin
 from keras_bert.text import Preprocessor
 
 IDS = ("input_ids", "token_type_ids", "attention_mask")
@@ -43,6 +44,8 @@ def save_saved_model(
       path: the folder; for TF Serving, `<model name>/<version number>`. A SavedModel that is there is replaced when the
         new one is complete.
       labels: the names of the C classes in the order of the logits, written to `assets.extra/labels.txt` as well.
+
+    The tokenizer's hash is written to `assets.extra/keras_bert.json`.
 
     Raises:
       ValueError: model, preprocessor and labels do not fit each other, or `path` is something else than a SavedModel.
@@ -76,8 +79,8 @@ def save_saved_model(
         _check_ops(signature)
     with atomic_folder(path) as new:
         write_signatures(str(new), signatures)
+        origin.add_to_saved_model(new, origin.describe(preprocessor, labels))
         if labels is not None:
-            (new / LABELS_FILE).parent.mkdir()
             (new / LABELS_FILE).write_bytes("".join(f"{label}\n" for label in labels).encode())
 
 

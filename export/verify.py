@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_bert.export import saved_model
+from keras_bert.export import origin, saved_model
 from keras_bert.text import Preprocessor
 
 # What an artifact may differ by and still be called equal: in probability for float32 weights, and for int8 weights,
@@ -84,6 +84,8 @@ def verify_artifacts(
     if labels is not None:
         saved_model.check_labels(labels, num_classes)
     kinds = [artifact_kind(path) for path in artifacts]
+    for path in artifacts:
+        _check_tokenizer(path, preprocessor)
 
     model = saved_model.in_float32(model)
     # What the model says, by the length that the texts are cut to: a LiteRT file of fixed length may cut more of them.
@@ -148,6 +150,16 @@ def artifact_kind(path: str | os.PathLike) -> str:
             "the TFL3 mark of LiteRT; name another one, or export the model again."
         )
     return "litert"
+
+
+def _check_tokenizer(path, preprocessor):
+    """Raises where an artifact was made for another tokenizer; one that does not say is compared as it is."""
+    found, expected = origin.tokenizer_hash(path), preprocessor.tokenizer.hash
+    if found not in (None, expected):
+        raise ValueError(
+            f"Expected {path} to be made for the model's tokenizer, hash {expected}. Received: one for a tokenizer "
+            f"with hash {found}; name the model that it was exported from, or export this one again."
+        )
 
 
 def format_table(results: Sequence[dict]) -> str:

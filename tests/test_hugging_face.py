@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 
 import numpy as np
@@ -287,6 +288,18 @@ def test_the_length_of_texts(tmp_path):
     for length, expected in ((9, 9), (int(1e30), 16), (512, 16)):
         (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": length}))
         assert kb.load_model_folder(folder).max_length == expected
+
+
+def test_another_tokenizer_is_refused_with_both_hashes(folders, tmp_path):
+    written = kb.convert_checkpoint(folders("encoder"), tmp_path / "hf", "hf")
+    (tmp_path / "hf" / "tokenizer.json").unlink()
+    vocabulary = tmp_path / "hf" / "vocab.txt"
+    vocabulary.write_text(vocabulary.read_text().replace("w3\n", "else\n"))
+    with pytest.raises(ValueError, match="Expected the tokenizer that the model .* was trained with") as caught:
+        kb.load_checkpoint(tmp_path / "hf")
+    hashes = re.findall(r"hash (\w{64})", str(caught.value))
+    assert hashes[0] == written.tokenizer.hash
+    assert len(set(hashes)) == 2
 
 
 @pytest.mark.parametrize(

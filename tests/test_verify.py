@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 from tiny_classifier import LABELS, TEXTS, classifier, preprocessor, shared_classifier
 
-from keras_bert.export import format_table, save_litert, save_saved_model, verify, verify_artifacts
+import keras_bert as kb
+from keras_bert.export import format_table, origin, save_litert, save_saved_model, verify, verify_artifacts
 
 FIELDS = [
     *("name", "kind", "signature", "path", "bytes", "quantized", "examples", "max_abs_difference"),
@@ -61,6 +62,24 @@ def test_artifacts_agree_in_a_process_without_this_package(tmp_path, folder, mon
     assert [result["accuracy"] for result in results[:4]] == [pytest.approx(5 / 6)] * 4
     assert results[2]["bytes"] == os.path.getsize(folder / "float.tflite")
     assert results[0]["bytes"] > os.path.getsize(tmp_path / "1" / "saved_model.pb")
+
+
+def test_another_tokenizer_is_refused_with_both_hashes(tmp_path):
+    other = kb.Tokenizer(preprocessor().tokenizer.vocabulary, lowercase=False)
+    for_another = kb.Preprocessor(other, preprocessor().max_length)
+    save_saved_model(shared_classifier(), for_another, tmp_path / "1", LABELS)
+    save_litert(shared_classifier(), tmp_path / "a.tflite", preprocessor=for_another)
+    for name in ("1", "a.tflite"):
+        assert origin.tokenizer_hash(tmp_path / name) == other.hash
+        with pytest.raises(ValueError, match="made for the model's tokenizer, hash") as caught:
+            verified([tmp_path / name])
+        assert re.findall(r"hash (\w+)", str(caught.value)) == [preprocessor().tokenizer.hash, other.hash]
+    save_litert(shared_classifier(), tmp_path / "right.tflite", preprocessor=preprocessor())
+    (result,) = verified([tmp_path / "right.tflite"])
+    assert result["ok"]
+    assert origin.tokenizer_hash(tmp_path / "right.tflite") == preprocessor().tokenizer.hash
+    (tmp_path / "damaged.tflite").write_bytes(b"TFL3")
+    assert origin.tokenizer_hash(tmp_path / "damaged.tflite") is None
 
 
 def test_an_artifact_of_other_weights_is_not_ok(tmp_path):

@@ -170,8 +170,13 @@ def finetune_classifier(
     callbacks = [log, dev_scores]
     restart, done = None, 0
     if restart_folder is not None:
-        start = _digest(train, source)
-        restart = Restart(restart_folder, {**dataclasses.asdict(settings), "labels": list(labels), "start": start})
+        fingerprint = {
+            **dataclasses.asdict(settings),
+            "labels": list(labels),
+            "tokenizer": checkpoint.tokenizer.hash,
+            "start": _digest(train, dev, source),
+        }
+        restart = Restart(restart_folder, fingerprint)
         done = restart.restore(model, log)
         callbacks.append(restart.callback(log, every_steps=steps_per_epoch))
     if done < total_steps:
@@ -185,9 +190,10 @@ def finetune_classifier(
     return ModelFolder(model, checkpoint.tokenizer, "classifier", settings.max_length, list(labels), segments), report
 
 
-def _digest(train: Examples, encoder: keras.Model) -> str:
+def _digest(train: Examples, dev: Examples, encoder: keras.Model) -> str:
     """A hash of what the settings do not tell: the examples and the encoder's weights."""
-    digest = hashlib.sha256(repr((train.segments(), [int(label) for label in train.labels])).encode())
+    rows = [(examples.segments(), [int(label) for label in examples.labels]) for examples in (train, dev)]
+    digest = hashlib.sha256(repr(rows).encode())
     for weight in encoder.get_weights():
         digest.update(np.ascontiguousarray(weight))
     return digest.hexdigest()

@@ -16,6 +16,7 @@ from keras_bert.checkpoints.tensor_files import open_tensors, read_json
 from keras_bert.config import BertConfig
 from keras_bert.encoder import config_of
 from keras_bert.text import Tokenizer
+from keras_bert.text.tokenizer_files import load_max_length, load_tokenizer, save_tokenizer
 
 _FIRST_HEADS = ("pretraining", "masked_lm", "next_sentence")
 
@@ -48,9 +49,8 @@ def open_source(path: Path, tokenizer: Tokenizer | None = None) -> Source:
 
     config = _config(values, architecture, path / "config.json", _has(rules("encoder"), "pooler", tensors.shapes))
     labels = _labels(values, path / "config.json")
-    from keras_bert.text.tokenizer_files import load_tokenizer
-
     tokenizer = tokenizer or load_tokenizer(path)
+    _check_tokenizer(values.get("tokenizer_hash"), tokenizer, path)
     return Source(
         name=str(path),
         format="hf",
@@ -147,12 +147,17 @@ def _arguments(task, values, architecture, rules, shapes, labels) -> dict:
     return arguments
 
 
+def _check_tokenizer(expected: str | None, tokenizer: Tokenizer, path: Path) -> None:
+    if expected not in (None, tokenizer.hash):
+        raise ValueError(
+            f"Expected the tokenizer that the model in {path} was trained with, hash {expected} in config.json. "
+            f"Received: hash {tokenizer.hash}; the tokenizer's files were changed: put the old ones back."
+        )
+
+
 def _max_length(path: Path, config: BertConfig) -> int:
-    file = path / "tokenizer_config.json"
-    length = read_json(file).get("model_max_length") if file.is_file() else None
-    # transformers writes 1e30 where it knows no limit.
-    known = isinstance(length, int) and 0 < length <= config.max_position_embeddings
-    return length if known else config.max_position_embeddings
+    length = load_max_length(path)
+    return config.max_position_embeddings if length is None else min(length, config.max_position_embeddings)
 
 
 def _check_tied(task, values, architecture, prefix, tensors, path) -> None:
@@ -207,8 +212,6 @@ def save(folder: ModelFolder, path: Path) -> None:
     safetensors.numpy.save_file(arrays, path / "model.safetensors", metadata={"format": "pt"})
     text = json.dumps(_config_json(folder, config, model_type, architecture, task), indent=2, ensure_ascii=False)
     (path / "config.json").write_text(text + "\n", encoding="utf-8")
-    from keras_bert.text.tokenizer_files import save_tokenizer
-
     save_tokenizer(folder.tokenizer, path, model_max_length=folder.max_length)
 
 
@@ -225,6 +228,7 @@ def _config_json(folder, config, model_type, architecture, task) -> dict:
         "model_type": model_type,
         **{architecture.fields.get(name, name): value for name, value in fields.items()},
         "pad_token_id": folder.tokenizer.pad_id,
+        "tokenizer_hash": folder.tokenizer.hash,
         "dtype": "float32",
     }
     dropout = next((layer.rate for layer in folder.model.layers if layer.name == "classifier_dropout"), None)

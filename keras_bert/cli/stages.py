@@ -176,7 +176,8 @@ def export_stage(folder: Path, checkpoint: Path, formats: Sequence[str], progres
         if name == "saved_model":
             save_saved_model(model.model, preprocessor, path, labels=model.labels)
         else:
-            save_litert(model.model, path, quantize="none" if name == "litert" else "dynamic")
+            quantize = "none" if name == "litert" else "dynamic"
+            save_litert(model.model, path, quantize=quantize, preprocessor=preprocessor)
     return {"artifacts": [ARTIFACTS[name] for name in formats]}
 
 
