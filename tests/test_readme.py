@@ -84,7 +84,7 @@ def test_commands_parse(name):
     parser = make_parser()
     found = commands(name)
     assert {arguments[0] for arguments in found} == {
-        "quickstart", "vocab", "pretrain", "finetune", "evaluate", "predict", "export", "verify"
+        "quickstart", "vocab", "pretrain", "finetune", "evaluate", "predict", "export", "verify", "convert", "inspect"
     }  # fmt: skip
     for arguments in found:
         errors = io.StringIO()
