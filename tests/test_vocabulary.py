@@ -11,6 +11,7 @@ import pytest
 from keras_bert.text.vocabulary import (
     SPECIAL_PIECES,
     check_vocabulary,
+    guess_lowercase,
     learn_vocabulary,
     load_vocabulary,
     save_vocabulary,
@@ -93,8 +94,16 @@ def test_published_vocabularies(tmp_path, name, size):
     path = SHARED / "vocabs" / f"bert-base-{name}-vocab.txt"
     pieces = load_vocabulary(path)
     assert len(pieces) == size
+    assert guess_lowercase(pieces) == (name in ("uncased", "chinese"))
     save_vocabulary(pieces, tmp_path / "vocab.txt")
     assert load_vocabulary(tmp_path / "vocab.txt") == pieces
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_guess_of_a_learned_vocabulary(lowercase):
+    assert guess_lowercase(learn_vocabulary(TEXTS, 200, lowercase)) == lowercase
+    assert guess_lowercase(learn_vocabulary(LANGUAGES.values(), 2000, lowercase)) == lowercase
+    assert guess_lowercase(learn_vocabulary([LANGUAGES["Chinese"]] * 3, 2000, lowercase))
 
 
 def test_save_is_all_or_nothing(tmp_path):

@@ -7,7 +7,9 @@ continue a word start with "##".
 import collections
 import os
 import pathlib
+import re
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
 SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -85,6 +87,20 @@ def check_vocabulary(
     broken = [piece for piece in pieces if "\n" in piece]
     if broken:
         raise ValueError(f"Expected pieces without line ends in {source}. Received: {broken[:10]!r}")
+
+
+def guess_lowercase(pieces: Sequence[str]) -> bool:
+    """Whether a vocabulary is that of a lower-casing model, for checkpoints that do not record it, such as Google's.
+
+    Such a vocabulary has no piece with an upper-case letter or an accent, but for special pieces in brackets: one in a
+    thousand passes for an oversight. That the published Chinese model lower-cases is told so, too.
+    """
+    ordinary = [piece for piece in pieces if not re.fullmatch(r"\[.+\]|<.+>", piece)]
+    cased = sum(
+        piece != piece.lower() or any(map(unicodedata.combining, unicodedata.normalize("NFD", piece)))
+        for piece in ordinary
+    )
+    return 1000 * cased <= len(ordinary)
 
 
 def save_vocabulary(
