@@ -134,8 +134,7 @@ def _transformer_config(folder: Path) -> dict:
     for kind, harmless in _HARMLESS_ARGUMENTS.items():
         arguments = {}
         for name in (kind, _OTHER_NAMES.get(kind, kind)):
-            arguments |= values.get(f"{name}_args") or {}
-            arguments |= values.get(f"{name}_kwargs") or {}
+            arguments |= _dict(values, f"{name}_args", folder) | _dict(values, f"{name}_kwargs", folder)
         values[kind] = arguments
         unknown = sorted(set(arguments) - set(harmless) - {"trust_remote_code"})
         if unknown:
@@ -144,6 +143,13 @@ def _transformer_config(folder: Path) -> dict:
                 f"numbers. Received: {', '.join(f'{name}={arguments[name]!r}' for name in unknown)}"
             )
     return values
+
+
+def _dict(values: dict, name: str, path: Path) -> dict:
+    found = values.get(name) or {}
+    if not isinstance(found, dict):
+        raise ValueError(f"Expected {name} in the settings of {path} to be an object. Received: {found!r}")
+    return found
 
 
 def _lower_cased(tokenizer: Tokenizer) -> Tokenizer:
@@ -318,8 +324,8 @@ def _check_prompts(path: Path, pooling: str) -> None:
     """A text that is put before every text changes the numbers, and nothing here puts one there."""
     file = path / "config_sentence_transformers.json"
     values = read_json(file) if file.is_file() else {}
-    prompts, default = values.get("prompts") or {}, values.get("default_prompt_name")
-    prompt = prompts.get(default, default) if isinstance(prompts, dict) else None
+    prompts, default = _dict(values, "prompts", path), values.get("default_prompt_name")
+    prompt = prompts.get(str(default))
     if default is not None and prompt != "":
         raise ValueError(
             f"Expected no default prompt in {file}, since this package puts none before a text. Received: "
