@@ -1,11 +1,8 @@
-"""The ids are those of Hugging Face's `tokenizers`: golden ones, and the library itself on every character."""
+"""The tokenizer as a layer: golden ids, edges, its properties, its saving. More: test_tokenizer_*.py."""
 
-import functools
-import gzip
 import json
 import pathlib
 import sys
-import unicodedata
 
 import keras
 import numpy as np
@@ -17,31 +14,12 @@ from keras_bert.text.vocabulary import SPECIAL_PIECES
 tf = pytest.importorskip("tensorflow")
 tf_text = pytest.importorskip("tensorflow_text")
 pytest.importorskip("tokenizers")
-from tokenizer_reference import differences, reference  # noqa: E402
+from tokenizer_reference import reference  # noqa: E402
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden" / "tokenizer_golden.json").read_text(encoding="utf-8"))
-SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 SMALL = [*SPECIAL_PIECES, "a", "##a", "##b", "b", "un", "##aff", "##able", ",", "中", "hello", "!"]
 # A mark that the wordpiece kernel takes for punctuation and `tokenizers` does not, in a vocabulary: the slower way.
 ODD = ["##\u2e5d", "\u2e5d"]
-
-
-@functools.cache
-def characters():
-    """All characters but unassigned planes and private use, and some of those."""
-    codes = [*range(1, 0xD800), *range(0xE000, 0x33480), *range(0xE0000, 0xE0200), *range(0x33480, 0x110000, 997)]
-    return [chr(code) for code in codes if chr(code) not in "[]"]
-
-
-@functools.cache
-def wide_vocabulary(odd):
-    """Pieces for each character that Unicode names, but rare ideographs, Hangul and what the kernel misjudges."""
-    few = (range(0x3400, 0x4DC0), range(0x5000, 0xA000), range(0xAD00, 0xD7B0), range(0x17000, 0x1B000))
-    named = [c for c in characters() if c != "\n" and ord(c) < 0x20000 and unicodedata.category(c) not in ("Cn", "Co")]
-    named = [c for c in named if not any(ord(c) in codes for codes in few)]
-    if not odd:
-        named = [c for c in named if c not in normalizer.split_by_kernel_only()]
-    return [*SPECIAL_PIECES, *named, *(f"##{c}" for c in named)]
 
 
 @pytest.mark.parametrize("case", ["uncased", "cased"])
@@ -53,117 +31,12 @@ def test_golden(case, odd):
     assert tokenizer.tokenize(GOLDEN["texts"]).to_list() == GOLDEN[case]
 
 
-@pytest.mark.parametrize(
-    ("lowercase", "strip_accents", "split_chinese", "odd"),
-    [
-        (True, None, True, False),
-        (False, None, True, False),
-        pytest.param(True, None, True, True, marks=pytest.mark.slow),
-        pytest.param(True, False, True, False, marks=pytest.mark.slow),
-        pytest.param(False, True, True, False, marks=pytest.mark.slow),
-        (False, None, False, False),
-    ],
-)
-def test_every_character(lowercase, strip_accents, split_chinese, odd):
-    tokenizer = Tokenizer(wide_vocabulary(odd), lowercase, strip_accents, split_chinese)
-    assert tokenizer._kernels.kernel_splits_words == (split_chinese and not odd)
-    # Alone and inside a word; several to a text, for speed.
-    words = [f"{c} a{c}b" for c in characters()]
-    assert differences(tokenizer, [" ".join(words[start : start + 64]) for start in range(0, len(words), 64)]) == []
-
-
-def made_texts(count):
-    """Strings of mixed scripts, marks, controls, emoji and words around the length limit."""
-    rng = np.random.default_rng(0)
-    pool = (
-        "abcdefghij ABCDEFGHIJ 0123456789 .,;:!?'\"()-_/\\@#$%^&*+=<>~`|{} àéîõüçñßøåÅÉÖ ІЇЎабвгдЖЗИЁй αβγΔΣΩςά "
-        "אבגד ابتث अआकखगि ไทยภาษา 한국어말 あいうカタカナｶﾅ 中文汉字漢語豈 ，。！？《》「」、 😀👍🏽❤️🇩🇪 ½™①Ⅳﬁ ²ª"
-        "\t\n\r\x00\x01\x7f\x85"
-        "\u00a0\u00ad\u0300\u0301\u0323\u0338\u200b\u200d\u2028\u2029\u3000\ufeff\ufffd\ue000\u0345"
-        "\u166d\u061d\u2e5d\U00010ead\U0002b820\U0002a700\U000e0100"
-    )
-    pool = list(pool)
-    texts = ["".join(rng.choice(pool, rng.integers(0, 60))) for _ in range(count)]
-    for length in (1, 33, 34, 99, 100, 101, 102, 200, 400, 401, 5000):
-        texts += [f"x {c * length}, {c * (length // 2)}{'b' * (length - length // 2)} y" for c in "aéяไ가😀ß"]
-    return texts
-
-
-@pytest.mark.parametrize("odd", [False, True])
-@pytest.mark.parametrize("lowercase", [False, True])
-def test_made_texts(lowercase, odd):
-    texts = made_texts(2000)
-    forms = "".join(texts) + "".join(texts).lower()
-    named = sorted({c for c in forms + unicodedata.normalize("NFD", forms) if not c.isspace() and c != "\x00"})
-    named = [c for c in named if odd or c not in normalizer.split_by_kernel_only()]
-    pairs = ["##ab", "##bc", "ab", "##aa", "##中文", "##.", "..", "a.b"]
-    pieces = dict.fromkeys([*SPECIAL_PIECES, *named, *(f"##{c}" for c in named), *pairs])
-    tokenizer = Tokenizer(list(pieces), lowercase)
-    assert tokenizer._kernels.kernel_splits_words == (not odd)
-    assert differences(tokenizer, texts) == []
-
-
-def shared_texts():
-    paths = ["text_zh", "text_books_en/Alices_Adventures_in_Wonderland.md.gz", "chnsenticorp/dev.tsv"]
-    for path in [*paths, "multi30k/test_2016_flickr.de.gz", "wnut17", "xquad"]:
-        files = [SHARED / path] if (SHARED / path).is_file() else sorted((SHARED / path).glob("*"))
-        for file in files:
-            open_file = gzip.open if file.suffix == ".gz" else open
-            with open_file(file, "rt", encoding="utf-8") as lines:
-                text = lines.read()
-            yield from (text[start : start + 2000] for start in range(0, min(len(text), 80_000), 2000))
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason=f"no shared texts and vocabularies at {SHARED}")
-@pytest.mark.parametrize("name", ["uncased", "cased", "chinese", "multilingual-cased"])
-def test_real_texts_and_vocabularies(name):
-    tokenizer = Tokenizer.from_vocab_file(
-        SHARED / "vocabs" / f"bert-base-{name}-vocab.txt", "cased" not in name or name == "uncased"
-    )
-    assert tokenizer._kernels.kernel_splits_words
-    texts = list(shared_texts())
-    assert len(texts) > 200
-    assert differences(tokenizer, texts) == []
-
-
-def test_what_differs():
-    """The difference that normalizer.py names, exactly."""
-    # Two spacing marks of different combining class, against the canonical order: `tokenizers` sorts them.
-    marks = ["##\u302e", "##\u1b44"]
-    tokenizer = Tokenizer([*SMALL, *marks])
-    other = reference(tokenizer)
-    (ids,) = tokenizer.tokenize("a\u302e\u1b44").to_list()
-    assert ids == [SMALL.index("a"), len(SMALL), len(SMALL) + 1]
-    assert other.encode("a\u302e\u1b44", add_special_tokens=False).ids == [ids[0], ids[2], ids[1]]
-
-
 def test_what_is_misjudged_by_the_kernel_is_rare():
     """What sends a vocabulary the slower way; a Latin letter or a common ideograph among them would be a bug."""
     odd = normalizer.split_by_kernel_only()
     assert 256 <= len(odd) < 600
     assert all(ord(c) >= 0x600 for c in odd)
     assert not any(0x3000 <= ord(c) < 0xD7B0 for c in odd)
-
-
-@pytest.mark.parametrize("odd", [[], ODD], ids=["kernel", "spaces"])
-def test_invalid_utf8_is_dropped(odd):
-    tokenizer = Tokenizer([*SMALL, *odd])
-    rng = np.random.default_rng(0)
-    texts = [
-        b"a\xffb",
-        b"\xc0\x80",
-        b"a\xe4\xb8",
-        b"\xf0\x9f\x98a",
-        b"\xed\xa0\x80a",
-        b"a\xf4\x90\x80\x80b",
-        "中".encode()[:2] + b"a",
-    ]
-    texts += [
-        bytes(rng.choice(list(b"ab ,\xe4\xb8\xad\xf0\x9f\x80\xc3\xff\xed\xa0"), 20).tolist()) for _ in range(2000)
-    ]
-    valid = [text.decode("utf-8", "ignore") for text in texts]
-    assert tokenizer.tokenize(texts).to_list() == tokenizer.tokenize(valid).to_list()
-    assert differences(tokenizer, valid) == []
 
 
 def test_edges():

@@ -45,6 +45,25 @@ def differences(tokenizer, texts, batch=4096):
 
 
 @functools.cache
+def kept_marks():
+    """Characters that canonical decomposition moves about and that BERT's rules do not drop with the accents."""
+    decompose = tokenizers.normalizers.NFD().normalize_str
+    strip = tokenizers.normalizers.BertNormalizer(strip_accents=True, lowercase=False).normalize_str
+    characters = {mark for code in [*range(0x300, 0xD800), *range(0xE000, 0x20000)] for mark in decompose(chr(code))}
+    moved = {c for c in characters if c == "\u0345" or decompose("\u0345" + c) != "\u0345" + c}
+    return {c for c in moved if strip("a" + c) != "a"}
+
+
+def are_marks_moved(text):
+    """Whether canonical decomposition changes the order of marks where one is of `kept_marks`."""
+    decompose = tokenizers.normalizers.NFD().normalize_str
+    clean = tokenizers.normalizers.BertNormalizer(strip_accents=False, lowercase=False).normalize_str
+    text = clean(text)
+    whole = decompose(text)
+    return whole != "".join(map(decompose, text)) and not kept_marks().isdisjoint(whole)
+
+
+@functools.cache
 def by_script():
     """Characters of the two lower planes and some beyond, by script as far as their names tell, and by category."""
     groups = {}
@@ -54,6 +73,7 @@ def by_script():
         script = unicodedata.name(character, "?").split()[0]
         groups.setdefault(f"script {script}", []).append(character)
         groups.setdefault(f"category {category}", []).append(character)
+    groups = {name: group for name, group in groups.items() if len(group) >= 8}
     groups["private planes"] = [chr(code) for code in range(0xF0000, 0x110000, 991)]
     groups["unassigned planes"] = [chr(code) for code in range(0x40000, 0xE0000, 7919)]
     groups["decomposed"] = [c for c in map(chr, range(0xC0, 0x30000)) if unicodedata.normalize("NFD", c) != c]

@@ -15,6 +15,10 @@ from keras_bert.text import normalizer
 # script says 200). The kernel counts bytes, of which a character has one to four.
 MAX_CHARACTERS_PER_WORD = 100
 
+# The kernel's builder refuses longer pieces, so they are never found: none of 100 characters or less is that long in a
+# script that needs up to two bytes a character.
+MAX_BYTES_PER_PIECE = 256
+
 
 def tensorflow_text():
     """Returns the package, which not every system has."""
@@ -116,7 +120,12 @@ class WordPieceKernels:
 
         # No word holds a space or a control character. The kernel would find such a piece across words, and its builder
         # uses a control character itself; so the piece makes room for one that is never found.
-        pieces = [f"\x12{i}" if min(piece, default="a") <= " " else piece for i, piece in enumerate(self.vocabulary)]
+        pieces = [
+            f"\x12{i}"
+            if min(piece, default="a") <= " " or len(piece.removeprefix("##").encode()) > MAX_BYTES_PER_PIECE
+            else piece
+            for i, piece in enumerate(self.vocabulary)
+        ]
         model = builder.build_fast_wordpiece_model(
             pieces, max_bytes_per_word, "##", self.unk_token, not self.kernel_splits_words, False
         )
