@@ -26,7 +26,7 @@ from keras_bert.checkpoints.folder import (
     save_description,
     special_pieces,
 )
-from keras_bert.checkpoints.source import Source
+from keras_bert.checkpoints.source import NEED_CLASSES, Source
 from keras_bert.checkpoints.tensor_files import read_json
 from keras_bert.checkpoints.weights import Rule
 from keras_bert.config import BertConfig
@@ -280,7 +280,7 @@ def _lowercase(path: Path, pieces: list[str]) -> bool:
         return True
     if "cased" in name:
         return False
-    from keras_bert.text.tokenizer_files import guess_lowercase
+    from keras_bert.text.vocabulary import guess_lowercase
 
     return guess_lowercase(pieces)
 
@@ -288,7 +288,12 @@ def _lowercase(path: Path, pieces: list[str]) -> bool:
 def _heads(shapes, description: Description | None, has_pooler: bool) -> dict[str, dict]:
     """The tasks whose heads are there: the one that keras_bert.json names first, then the most special."""
     task = description.task if description else None
-    heads = {task: description.head} if task not in (None, "encoder") else {}
+    classes = (*shapes.get("output_bias", ()), *shapes.get("output_weights", ()), 2)[0]
+    heads = {}
+    if task in NEED_CLASSES:
+        heads[task] = {"num_classes": classes, **description.head}
+    elif task not in (None, "encoder"):
+        heads[task] = description.head
     names = [name for name in shapes if not _IGNORED.fullmatch(name)]
 
     def has(start):
@@ -297,7 +302,6 @@ def _heads(shapes, description: Description | None, has_pooler: bool) -> dict[st
     if has("cls/squad/"):
         heads.setdefault("question_answerer", {})
     if has("output_") and task not in ("classifier", "token_classifier", "multiple_choice"):
-        classes = (*shapes.get("output_bias", ()), *shapes.get("output_weights", ()), 2)[0]
         if has_pooler:
             heads["classifier"] = {"num_classes": classes, "dropout": _CLASSIFIER_DROPOUT}
         else:

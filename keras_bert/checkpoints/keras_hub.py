@@ -210,16 +210,13 @@ def _task_of(task: dict) -> str | None:
 
 
 def _heads(description: Description | None, task_of_class: str | None, task: dict, path: Path) -> dict[str, dict]:
+    arguments = task.get("config", {})
     heads = {}
-    if description and description.task != "encoder":
-        heads[description.task] = description.head
-    elif task_of_class == "masked_lm":
+    if task_of_class == "masked_lm":
         heads["masked_lm"] = dict(_MASKED_LM)
     elif task_of_class == "classifier":
-        arguments = task["config"]
         heads["classifier"] = {"num_classes": arguments.get("num_classes"), "dropout": arguments.get("dropout", 0.1)}
     elif task_of_class == "embedder":
-        arguments = task["config"]
         pooling, normalize = arguments.get("pooling_mode", "mean"), arguments.get("normalize", True)
         if pooling not in _POOLINGS or not isinstance(normalize, bool):
             raise ValueError(
@@ -227,6 +224,15 @@ def _heads(description: Description | None, task_of_class: str | None, task: dic
                 f"Received: {pooling!r} and {normalize!r}"
             )
         heads["embedder"] = {"pooling": pooling, "normalize": normalize}
+    if description and description.task != "encoder":
+        if description.task not in heads:
+            raise ValueError(
+                f"Expected one task in task.json and keras_bert.json of {path}. Received: {task.get('class_name')} and "
+                f"{description.task}; if the preset has been replaced, remove keras_bert.json."
+            )
+        # The masked LM's head is that of BERT where keras_bert.json does not say otherwise.
+        before = {} if description.task == "masked_lm" else heads[description.task]
+        heads[description.task] = {**before, **description.head}
     return heads
 
 
