@@ -1,0 +1,135 @@
+"""`keras-bert convert` and `keras-bert inspect`, as a user runs them: every format from every format."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from cli_runs import TOPICS, TRAINING, make_data, run
+from hugging_face_cases import load_golden, write_case
+
+import keras_bert as kb
+from keras_bert.checkpoints import recognise
+from keras_bert.checkpoints.convert import WRITTEN_FORMATS
+
+GOLDEN = load_golden()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Hugging Face folders by the name of their case; KerasHub knows one activation, so all have that one."""
+    root, written = tmp_path_factory.mktemp("hugging_face"), {}
+
+    def get(name):
+        if name not in written:
+            fields = {"hidden_act": "gelu_new", "layer_norm_eps": 1e-12}
+            labels = {"id2label": {"0": "no", "1": "是", "2": "maybe"}} if name == "classifier" else {}
+            written[name] = write_case(GOLDEN[name], root / name, **fields, **labels)
+        return written[name]
+
+    return get
+
+
+def convert(source, destination, to, *flags):
+    outcome = run("convert", source, destination, "--to", to, *flags)
+    assert outcome.status == 0, outcome.err
+    return outcome
+
+
+def inspect(path, *flags, status=0):
+    outcome = run("inspect", path, *flags)
+    assert outcome.status == status, outcome.err
+    return json.loads(outcome.out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["encoder", "classifier", "masked_lm"])
+@pytest.mark.parametrize("first", WRITTEN_FORMATS)
+@pytest.mark.parametrize("second", WRITTEN_FORMATS)
+def test_every_format_from_every_format(source, tmp_path, case, first, second):
+    convert(source(case), tmp_path / "1", first)
+    assert recognise(tmp_path / "1") == first
+    said = convert(tmp_path / "1", tmp_path / "2", second).out
+    assert said.startswith(f"{case}, ")
+    before, after = kb.load_model_folder(source(case)), kb.load_model_folder(tmp_path / "2")
+    assert (after.task, after.labels) == (before.task, before.labels)
+    assert after.tokenizer.hash == before.tokenizer.hash
+    assert kb.config_of(after.model) == kb.config_of(before.model)
+    assert [weight.path for weight in after.model.weights] == [weight.path for weight in before.model.weights]
+    for ours, theirs in zip(after.model.weights, before.model.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs, err_msg=theirs.path)
+
+
+@pytest.mark.parametrize("to", WRITTEN_FORMATS)
+def test_inspect_says_the_same_of_every_format(source, tmp_path, to):
+    convert(source("classifier"), tmp_path / "m", to)
+    found = inspect(tmp_path / "m")
+    expected = kb.load_model_folder(source("classifier"))
+    assert found["format"] == to
+    assert found["task"] == "classifier"
+    assert found["heads"] == ["classifier"]
+    assert found["labels"] == ["no", "是", "maybe"]
+    assert found["config"] == kb.config_of(expected.model).to_dict()
+    assert found["parameters"] == expected.model.count_params()
+    assert found["max_length"] == 16
+    assert found["vocabulary"]["size"] == 29
+    assert found["vocabulary"]["hash"] == expected.tokenizer.hash
+    assert (found["report"], found["error"]) == ([], None)
+
+
+def test_inspect_says_what_a_load_would_report(source):
+    found = inspect(source("encoder"), "--task", "classifier")
+    assert found["heads"] == []
+    (line,) = found["report"]
+    assert "the weights of logits are new and random (logits/kernel, logits/bias)" in line
+    model = kb.build_classifier(kb.build_encoder(kb.BertConfig(**found["config"])), 2)
+    assert found["parameters"] == model.count_params()
+
+
+def test_inspect_of_what_cannot_be_loaded(source, tmp_path):
+    folder = write_case(GOLDEN["encoder"], tmp_path / "m", num_hidden_layers=3)
+    found = inspect(folder, status=1)
+    assert "missing: encoder.layer.2." in found["error"]
+    assert found["config"]["num_hidden_layers"] == 3
+    assert found["vocabulary"]["size"] == 29
+
+
+def test_a_part_of_a_checkpoint(source, tmp_path):
+    convert(source("pretraining"), tmp_path / "mlm", "hf", "--task", "masked_lm")
+    assert json.loads((tmp_path / "mlm" / "config.json").read_text())["architectures"] == ["BertForMaskedLM"]
+    convert(source("pretraining"), tmp_path / "encoder", "hf", "--task", "encoder", "--from", "hf")
+    assert json.loads((tmp_path / "encoder" / "config.json").read_text())["architectures"] == ["BertModel"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nothing/there", "{out}", "--to", "hf"), "error: Expected a checkpoint.*nothing/there"),
+        (("{source}", "{source}", "--to", "hf"), "error: Expected a new or an empty folder.*holds something"),
+        (("{source}", "{out}", "--to", "hf", "--from", "google"), "error: Expected .*bert_config.json"),
+        (("{source}", "{out}", "--to", "hf", "--revision", "main"), "error: revision and token belong to a hub id"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(source, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    fill = {"source": source("encoder"), "out": tmp_path / "out"}
+    outcome = run("convert", *(argument.format(**fill) for argument in arguments))
+    assert outcome.status == 1
+    assert re.search(message, outcome.err), outcome.err
+    assert "Traceback" not in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fine_tuning_starts_from_any_checkpoint(source, tmp_path):
+    """From a masked LM of Hugging Face, whose pooler is new, through the commands that follow a training."""
+    data, model = make_data(tmp_path), tmp_path / "model"
+    training = ["--train", data / "train.tsv", "--dev", data / "dev.tsv", *TRAINING, "--epochs", "1"]
+    outcome = run("finetune", "--checkpoint", source("masked_lm"), *training, "--out", model)
+    assert outcome.status == 0, outcome.err
+    assert "the weights of logits, pooler are new" in outcome.err
+    convert(model, tmp_path / "hf", "hf")
+    texts = ["the team", "w1 w2 w3"]
+    ours, theirs = (run("predict", "--checkpoint", folder, *texts) for folder in (model, tmp_path / "hf"))
+    assert (ours.status, theirs.status) == (0, 0), theirs.err
+    assert ours.out == theirs.out
+    assert set(json.loads(ours.out.splitlines()[0])["probabilities"]) == set(TOPICS)
