@@ -35,7 +35,7 @@ def run(arguments) -> int:
     if getattr(arguments, "precision", "") == "float16" and not tf.config.list_physical_devices("GPU"):
         console.say("warning: float16 takes many times as long as float32 or bfloat16 where there is no GPU")
     out = getattr(arguments, "out", None)
-    with _writable(Path(out)) if out else contextlib.nullcontext():
+    with _heard(console), _writable(Path(out)) if out else contextlib.nullcontext():
         return _COMMANDS[arguments.command](arguments, console)
 
 
@@ -212,6 +212,18 @@ def _inspect(arguments, console) -> int:
     )
     print(json.dumps(found, indent=2, ensure_ascii=False))
     return 1 if found["error"] else 0
+
+
+@contextlib.contextmanager
+def _heard(console) -> Iterator[None]:
+    """What the package logs, such as which weights are new, as lines of the command."""
+    logger, handler = logging.getLogger("keras_bert"), logging.Handler()
+    handler.emit = lambda record: console.say(record.getMessage())
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _files(checkpoint: Path) -> list[Path]:
