@@ -91,7 +91,9 @@ FOLDERS = {
         **with_settings(additional_special_tokens=["[unused1]"]),
         MAP: {"additional_special_tokens": ["<e>"]},
     },
-    "roles that BERT does not have": with_settings(bos_token="<e>", image_token="[unused1]"),
+    "roles that BERT does not have": with_settings(
+        bos_token="<e>", image_token="[unused1]", add_bos_token=True, other_token={"content": "un"}
+    ),
     "new pieces": with_settings(bos_token="<n>", additional_special_tokens=["<new>", "<e>"]),
     "added_tokens.json": {
         **with_settings(do_lower_case=False),

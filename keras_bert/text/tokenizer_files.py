@@ -86,8 +86,8 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
     if by_backend:
         roles |= roles_of(backend, file)
         padding = backend.get("padding")
-        if "pad_token" not in named and isinstance(padding, dict):
-            roles["pad_token"] = padding.get("pad_token", roles["pad_token"])
+        if "pad_token" not in named and isinstance(padding, dict) and isinstance(padding.get("pad_token"), str):
+            roles["pad_token"] = padding["pad_token"]
     # A piece that the vocabulary lacks gets the next id, as in transformers; but one of BERT's own must be there.
     ids = {piece: i for i, piece in enumerate(pieces)}
     for index, token in sorted(added.items()):
@@ -99,11 +99,16 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
         _check_same_pieces(_read_vocabulary(folder), pieces, known, folder)
 
     if by_backend:
-        rules = _rules(backend["normalizer"], ("lowercase", "strip_accents", "handle_chinese_chars"), file)
+        rules = _rules(backend["normalizer"], ("lowercase", "strip_accents", "handle_chinese_chars"), None, file)
     else:
         names = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
-        rules = _rules(settings, names, folder / "tokenizer_config.json")
+        rules = _rules(settings, names, True, folder / "tokenizer_config.json")
     found_whole = {token.content: token for token in (*further, *named.values(), *added.values())}
+    if by_backend and not found_whole.keys() >= {*roles.values()}:
+        raise ValueError(
+            f"Expected all special pieces among added_tokens in {file}: {', '.join(roles.values())}. Missing: "
+            f"{', '.join(sorted({*roles.values()} - found_whole.keys()))}. Those are found in texts, others are not."
+        )
     _check_found_whole(found_whole.values(), rules, folder)
     _check_settings(settings, {*roles.values(), *found_whole}, folder / "tokenizer_config.json")
     return Tokenizer(
@@ -235,9 +240,13 @@ def _special_tokens(settings, folder, backend, by_backend):
     named = {}
     for role in (*_ROLES, *(key for key in values if key.endswith("_token") and key not in _ROLES)):
         source = map_path if role in older else path
-        if values.get(role) is None or isinstance(values[role], bool):  # add_bos_token and such
+        value = values.get(role)
+        # Not add_bos_token and such; nor, of roles that transformers does not know, what it does not take for a piece.
+        if value is None or isinstance(value, bool):
             continue
-        named[role] = read_added_token(values[role], source, special=True)
+        if role not in _ROLES and role in settings and not (isinstance(value, str) or _is_typed(value)):
+            continue
+        named[role] = read_added_token(value, source, special=True)
     further = _listed(extra, path) + _listed(older.get("extra_special_tokens"), map_path)
     further = further or _listed(older.get("additional_special_tokens"), map_path)
     if "added_tokens_decoder" not in settings:
@@ -250,6 +259,10 @@ def _special_tokens(settings, folder, backend, by_backend):
     elif by_backend:
         added = {**added_tokens_of(backend, folder / "tokenizer.json"), **added}
     return named, further, added
+
+
+def _is_typed(value):
+    return isinstance(value, dict) and "__type" in value
 
 
 def _listed(values, path):
@@ -304,12 +317,12 @@ def _check_same_pieces(listed, pieces, known, folder):
     )
 
 
-def _rules(values, names, path):
+def _rules(values, names, default, path):
     lowercase, strip_accents, split_chinese = names
     return {
-        "lowercase": _boolean(values, lowercase, True, path),
+        "lowercase": _boolean(values, lowercase, default, path),
         "strip_accents": None if values.get(strip_accents) is None else _boolean(values, strip_accents, None, path),
-        "split_chinese": _boolean(values, split_chinese, True, path),
+        "split_chinese": _boolean(values, split_chinese, default, path),
     }
 
 

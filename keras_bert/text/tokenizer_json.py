@@ -44,7 +44,7 @@ def pieces_of(backend: Mapping, path: Path) -> list[str]:
     if kind not in ("WordPiece", None) or (kind is None and "continuing_subword_prefix" not in model):
         raise ValueError(
             f"Expected the model type WordPiece in {path}. Received: {kind!r}"
-            + (f", {_OTHER_MODELS[kind]}, which is no BERT's tokenizer." if kind in _OTHER_MODELS else ".")
+            + (f", {_OTHER_MODELS[kind]}, which is no BERT's tokenizer." if str(kind) in _OTHER_MODELS else ".")
         )
     for name, expected in {
         "continuing_subword_prefix": "##",
@@ -117,7 +117,7 @@ def roles_of(backend: Mapping, path: Path) -> dict[str, str]:
             cls, sep = _pieces_of_template(template)
         else:
             raise ValueError
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, StopIteration, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"Expected a post_processor in {path} that packs segments as [CLS] A [SEP] and [CLS] A [SEP] B [SEP], with "
             f"the token types 0 and 1. Received: {short(template)}, which gives other inputs."
