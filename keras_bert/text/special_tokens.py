@@ -57,11 +57,8 @@ def may_hold(ids, sequences: Sequence[Sequence[int]]):
     begins = functools.reduce(tf.logical_or, begins)
 
     def compare():
-        longest = max(map(len, sequences))
-        places = tf.cast(tf.where(begins), tf.int32)  # (C, 1)
-        windows = tf.gather(tf.concat([ids, tf.fill([longest], -1)], axis=0), places + tf.range(longest))
-        same = [tf.reduce_all(windows[:, : len(sequence)] == sequence, axis=1) for sequence in sequences]
-        return tf.reduce_any(functools.reduce(tf.logical_or, same))
+        places = tf.squeeze(tf.where(begins), 1)
+        return tf.reduce_any(_longest_match(ids, places, sequences)[1] > 0)
 
     return tf.cond(tf.reduce_any(begins), compare, lambda: tf.constant(False))
 
@@ -88,22 +85,12 @@ def find_pieces(data, pieces: Sequence[str]):
     """
     import tensorflow as tf
 
-    encoded = [np.array(list(piece.encode()), np.int32) for piece in pieces]
-    longest = max(map(len, encoded))
+    encoded = [list(piece.encode()) for piece in pieces]
     row_splits = tf.cast(data.row_splits, tf.int32)
-    begins = tf.zeros_like(data.values, tf.bool)
-    for byte in sorted({int(piece[0]) for piece in encoded}):
-        begins |= data.values == byte
-    places = tf.cast(tf.squeeze(tf.where(begins), 1), tf.int32)  # (C,)
-    padded = tf.concat([data.values, tf.zeros([longest], tf.int32)], axis=0)
-    windows = tf.gather(padded, tf.expand_dims(places, 1) + tf.range(longest))  # (C, bytes)
+    begins = [data.values == first for first in sorted({piece[0] for piece in encoded})]
+    places = tf.cast(tf.squeeze(tf.where(functools.reduce(tf.logical_or, begins)), 1), tf.int32)
     rows = tf.gather(row_of_each(row_splits, tf.size(data.values)), places)
-    room = tf.gather(row_splits[1:], rows) - places
-    which, lengths = tf.zeros_like(places), tf.zeros_like(places)
-    for index in sorted(range(len(pieces)), key=lambda i: len(encoded[i])):
-        length = len(encoded[index])
-        here = tf.reduce_all(windows[:, :length] == encoded[index], axis=1) & (length <= room)
-        which, lengths = tf.where(here, index, which), tf.where(here, length, lengths)
+    which, lengths = _longest_match(data.values, places, encoded, tf.gather(row_splits[1:], rows) - places)
     matches = tf.squeeze(tf.where(lengths > 0), 1)
     which, starts, lengths, rows = (tf.gather(values, matches) for values in (which, places, lengths, rows))
     if may_overlap(pieces):
@@ -111,6 +98,32 @@ def find_pieces(data, pieces: Sequence[str]):
         which, starts, lengths, rows = (tf.gather(values, keep) for values in (which, starts, lengths, rows))
     starts -= tf.gather(row_splits, rows)
     return which, starts, starts + lengths, rows
+
+
+def _longest_match(values, places, sequences, room=None):
+    """Returns which sequence stands in the values (T,) at each of the places (C,), and its length, 0 where none does.
+
+    `room`: (C,), longer sequences than that do not count.
+    """
+    import tensorflow as tf
+
+    longest = max(map(len, sequences))
+    padded = tf.concat([values, tf.fill([longest], -1)], axis=0)
+    windows = tf.gather(padded, tf.expand_dims(places, 1) + tf.range(longest, dtype=places.dtype))
+    windows = tf.expand_dims(windows, 1)  # (C, 1, length)
+    which, lengths = tf.zeros_like(places, tf.int32), tf.zeros_like(places, tf.int32)
+    # So many at a time: fewer ops than one by one, and less memory than all at once.
+    for start in range(0, len(sequences), 16):
+        part = sequences[start : start + 16]
+        table = np.array([[*sequence, *[-1] * (longest - len(sequence))] for sequence in part], np.int32)
+        same = tf.reduce_all((windows == table) | (table < 0), axis=2)  # (C, sequences)
+        sizes = tf.where(same, np.array([len(sequence) for sequence in part], np.int32), 0)
+        if room is not None:
+            sizes = tf.where(sizes <= tf.expand_dims(room, 1), sizes, 0)
+        size = tf.reduce_max(sizes, axis=1)
+        which = tf.where(size > lengths, start + tf.argmax(sizes, axis=1, output_type=tf.int32), which)
+        lengths = tf.maximum(lengths, size)
+    return which, lengths
 
 
 def _leftmost(starts, ends):
