@@ -87,6 +87,18 @@ FOLDERS = {
     ),
     "further pieces by role": with_settings(extra_special_tokens={"my_token": "<e>"}),
     "further pieces in the map": {**with_settings(), MAP: {"additional_special_tokens": ["<e>"]}},
+    "further pieces in the map, and a list": {
+        **with_settings(additional_special_tokens=[]),
+        MAP: {"additional_special_tokens": ["<e>"]},
+    },
+    "further pieces in the map, and roles": {
+        **with_settings(extra_special_tokens={"my_token": "[unused1]"}),
+        MAP: {"additional_special_tokens": ["<e>"]},
+    },
+    "further pieces in the map, new name": {
+        **with_settings(extra_special_tokens=["[unused1]"]),
+        MAP: {"additional_special_tokens": ["mask"], "extra_special_tokens": ["<e>"]},
+    },
     "further pieces in both": {
         **with_settings(additional_special_tokens=["[unused1]"]),
         MAP: {"additional_special_tokens": ["<e>"]},

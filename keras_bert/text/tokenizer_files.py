@@ -229,7 +229,8 @@ def _special_tokens(settings, folder, backend, by_backend):
     """Returns named pieces by role, further special pieces, and added pieces by id."""
     path = folder / "tokenizer_config.json"
     map_path, added_path = folder / "special_tokens_map.json", folder / "added_tokens.json"
-    extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens")
+    new, old = "extra_special_tokens", "additional_special_tokens"
+    extra = settings.get(new) or settings.get(old, settings.get(new))
     older = {}
     if "added_tokens_decoder" in settings:
         added = _by_id(settings["added_tokens_decoder"], path)
@@ -247,8 +248,10 @@ def _special_tokens(settings, folder, backend, by_backend):
         if role not in _ROLES and role in settings and not (isinstance(value, str) or _is_typed(value)):
             continue
         named[role] = read_added_token(value, source, special=True)
-    further = _listed(extra, path) + _listed(older.get("extra_special_tokens"), map_path)
-    further = further or _listed(older.get("additional_special_tokens"), map_path)
+    further = _listed(extra, path) + _listed(older.get(new), map_path)
+    # A list in the settings, even an empty one, hides that of the older name in the map.
+    if new not in older and (isinstance(extra, dict) or not {new, old} & settings.keys()):
+        further += _listed(older.get(old), map_path)
     if "added_tokens_decoder" not in settings:
         special = {token.content for token in (*named.values(), *further)}
         for piece, index in (read_json(added_path) or {}).items():
