@@ -30,6 +30,7 @@ from keras_bert.text.tokenizer_json import (
     read_json,
     roles_of,
     short,
+    without_sequence,
 )
 from keras_bert.text.vocabulary import check_vocabulary, load_vocabulary, save_vocabulary
 
@@ -77,6 +78,7 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
     if backend is None:
         pieces = _read_vocabulary(folder)
     else:
+        backend = {**backend, "normalizer": without_sequence(backend.get("normalizer"))}
         check_pipeline(backend, file)
         pieces = pieces_of(backend, file)
     known = len(pieces)

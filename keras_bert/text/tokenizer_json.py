@@ -77,6 +77,19 @@ def pieces_of(backend: Mapping, path: Path) -> list[str]:
     return pieces
 
 
+def without_sequence(normalizer):
+    """The normalizer; of lower case before BERT's, as sentence-transformers makes of `do_lower_case`, one of BERT's."""
+    parts = normalizer.get("normalizers") if isinstance(normalizer, dict) else None
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        return normalizer
+    if normalizer.get("type") != "Sequence" or [part.get("type") for part in parts] != ["Lowercase", "BertNormalizer"]:
+        return normalizer
+    bert = parts[1]
+    # The accents stay as BERT's part has it, which takes its own lower case for the answer where nothing is said.
+    strips = bert.get("lowercase") if bert.get("strip_accents") is None else bert["strip_accents"]
+    return {**bert, "lowercase": True, "strip_accents": strips}
+
+
 def check_pipeline(backend: Mapping, path: Path) -> None:
     """Raises ValueError unless texts are normalized and split as BERT does."""
     for name, expected in {"normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer"}.items():
