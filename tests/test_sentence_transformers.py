@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import safetensors.numpy
+import tokenizers
 from hugging_face_cases import fill, load_golden, write_case
 from sentence_transformers_cases import (
     CASES,
@@ -111,6 +112,33 @@ def test_the_vectors_are_still_those_of_sentence_transformers(folders, name):
     """The one that is installed, where it is."""
     vectors = embed_by_reference(folders(name), TEXTS)
     np.testing.assert_allclose(vectors, VECTORS["cases"][name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["labse", "own_order", "distiluse", "lower_cased_first"])
+def test_what_sentence_transformers_writes(folders, name, tmp_path):
+    reference = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+    reference.SentenceTransformer(str(folders(name)), device="cpu").save(str(tmp_path / "saved"))
+    vectors = embed(kb.load_model_folder(tmp_path / "saved"), TEXTS)
+    # Version 6 does not write do_lower_case, and so reads another model than it has written.
+    expected = embed_by_reference(tmp_path / "saved", TEXTS)
+    np.testing.assert_allclose(vectors, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "rules", [{"lowercase": False}, {"lowercase": True}, {"lowercase": True, "strip_accents": False}]
+)
+def test_a_tokenizer_that_lower_cases_first(tmp_path, rules):
+    """What do_lower_case leaves in tokenizer.json; the library `tokenizers` says which ids."""
+    path = write_folder("mean", tmp_path)
+    backend = tokenizers.BertWordPieceTokenizer(str(path / "vocab.txt"), lowercase=False)
+    parts = [tokenizers.normalizers.Lowercase(), tokenizers.normalizers.BertNormalizer(**rules)]
+    backend.normalizer = tokenizers.normalizers.Sequence(parts)
+    backend.save(str(path / "tokenizer.json"))
+    write_json(path / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
+    folder = kb.load_model_folder(path)
+    ids = folder.tokenizer.tokenize(TEXTS).to_list()
+    assert ids == [backend.encode(text, add_special_tokens=False).ids for text in TEXTS]
 
 
 def test_load_checkpoint(folders, loaded):
@@ -232,6 +260,7 @@ NOT_COMPUTED = {
     "no pooling": (modules(T), "Received: Transformer"),
     "splade": (settings(transformer_task="fill-mask"), "transformer_task='feature-extraction'.*fill-mask"),
     "colbert": (settings(query_length=32), "query_length=None.*32"),
+    "processing": (settings(processing_kwargs={"text": {"max_length": 4}}), "processing_kwargs={}.*max_length"),
     "logits": (
         settings(modality_config={"text": {"method": "forward", "method_output_name": "logits"}}),
         "method_output_name='last_hidden_state'.*logits",
@@ -309,6 +338,7 @@ DAMAGED = {
     "dense out": (change_dense(out_features=10**9), ValueError, r"\(12, 12\), and \(1000000000, 12\)"),
     "nan": (put_nan, ValueError, "NaN or infinity in: dense.linear.bias"),
     "more tensors": (more_tensors, ValueError, "nothing reads: dense.residual.weight"),
+    "another's tokenizer": (settings(tokenizer_name_or_path="x"), ValueError, "Received: tokenizer_name_or_path"),
     "length": (settings(max_seq_length="many"), ValueError, "max_seq_length.*'many'"),
     "no length": (settings(max_seq_length=0), ValueError, "max_seq_length.*0"),
     "config": (settings(config_args={"hidden_act": "relu"}), ValueError, "hidden_act='relu'"),

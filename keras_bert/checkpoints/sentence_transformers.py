@@ -53,7 +53,12 @@ _DEFAULT_ACTIVATION = "torch.nn.modules.activation.Tanh"
 # base/modules/transformer.py of sentence-transformers: the first that is there counts. The names of further
 # architectures follow in it.
 _TRANSFORMER_CONFIGS = ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_distilbert_config.json")
-# What its entry for other arguments may hold without changing a number.
+_TRANSFORMER_KEYS = {
+    *("max_seq_length", "do_lower_case", "transformer_task", "modality_config", "module_output_name", "unpad_inputs"),
+    *("processing_kwargs", "query_length", "document_length", "query_expansion"),
+    *(f"{kind}_{end}" for kind in ("model", "tokenizer", "processor", "config") for end in ("args", "kwargs")),
+}
+# What its entries for further arguments may hold without changing a number.
 _HARMLESS_ARGUMENTS = {
     "model": ("attn_implementation", "dtype", "torch_dtype", "add_pooling_layer", "use_safetensors"),
     "tokenizer": ("model_max_length", "use_fast", "clean_up_tokenization_spaces"),
@@ -131,6 +136,12 @@ def _modules(path: Path) -> list[tuple[str, str]]:
 
 def _transformer_config(folder: Path) -> dict:
     values = next((read_json(folder / name) for name in _TRANSFORMER_CONFIGS if (folder / name).is_file()), {})
+    unknown = sorted(set(values) - _TRANSFORMER_KEYS)
+    if unknown:
+        raise ValueError(
+            f"Expected settings of a Transformer that this package knows in {folder}: "
+            f"{', '.join(sorted(_TRANSFORMER_KEYS))}. Received: {', '.join(unknown)}"
+        )
     for kind, harmless in _HARMLESS_ARGUMENTS.items():
         arguments = {}
         for name in (kind, _OTHER_NAMES.get(kind, kind)):
@@ -192,6 +203,7 @@ def _with_embedder(source: Source, path: Path, modules: list[tuple[str, str]], v
         path, "the Transformer", values, transformer_task="feature-extraction", module_output_name="token_embeddings"
     )
     _refuse(path, "the Transformer", values, query_length=None, document_length=None, query_expansion=None)
+    _refuse(path, "the Transformer", values, processing_kwargs={})
     _refuse(path, "the Transformer", _text_output(values), method="forward", method_output_name="last_hidden_state")
     places = dict(modules)
     arguments = {"pooling": _pooling(inside(path, places["Pooling"]), source), "normalize": "Normalize" in places}
@@ -359,7 +371,8 @@ def save(folder: ModelFolder, path: Path) -> None:
     ]
     _write_json(path / "modules.json", modules)
     settings = {"max_seq_length": folder.max_length, "do_lower_case": False}
-    if config_of(folder.model).type_vocab_size:  # BertModel would make a pooler, and say that it is random
+    if folder.config().type_vocab_size and not folder.other_weights:
+        # BertModel would make a pooler, and say that it is random.
         settings["model_args"] = {"add_pooling_layer": False}
     _write_json(path / "sentence_bert_config.json", settings)
     settings = {"model_type": "SentenceTransformer", "prompts": {}, "default_prompt_name": None}
