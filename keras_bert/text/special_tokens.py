@@ -94,7 +94,7 @@ def find_pieces(data, pieces: Sequence[str]):
     matches = tf.squeeze(tf.where(lengths > 0), 1)
     which, starts, lengths, rows = (tf.gather(values, matches) for values in (which, places, lengths, rows))
     if may_overlap(pieces):
-        keep = _leftmost(starts, starts + lengths)
+        keep = _leftmost(starts, starts + lengths, tf.size(data.values))
         which, starts, lengths, rows = (tf.gather(values, keep) for values in (which, starts, lengths, rows))
     starts -= tf.gather(row_splits, rows)
     return which, starts, starts + lengths, rows
@@ -126,19 +126,26 @@ def _longest_match(values, places, sequences, room=None):
     return which, lengths
 
 
-def _leftmost(starts, ends):
-    """Returns indices of the spans that are left when each, in turn, takes away the later ones that it touches."""
+def _leftmost(starts, ends, size):
+    """Returns indices of the spans that are left when each, in turn, takes away the later ones that it touches.
+
+    `starts` (M,) are sorted, and no end is larger than `size`.
+    """
     import tensorflow as tf
 
-    def step(index, limit, keep):
-        free = starts[index] >= limit
-        keep = tf.concat([keep, [tf.where(free, index, -1)]], axis=0)
-        return index + 1, tf.where(free, ends[index], limit), keep
+    count = tf.size(starts)
+    begun = tf.scatter_nd(tf.expand_dims(starts + 1, 1), tf.ones_like(starts), [size + 1])
+    # From each span to the first one that it leaves; the last place stands for none.
+    jump = tf.concat([tf.gather(tf.cumsum(begun), ends), [count]], axis=0)
+    left = tf.range(count + 1) == 0
 
-    shapes = [tf.TensorShape([]), tf.TensorShape([]), tf.TensorShape([None])]
-    start = (tf.constant(0), tf.constant(0), tf.zeros([0], tf.int32))
-    _, _, keep = tf.while_loop(lambda index, *_: index < tf.size(starts), step, start, shapes)
-    return tf.boolean_mask(keep, keep >= 0)
+    # Whatever is reached from the first one stays: jumps of 1, 2, 4 ... spans.
+    def step(left, jump):
+        reached = tf.scatter_nd(tf.expand_dims(jump, 1), tf.cast(left, tf.int32), [count + 1])
+        return left | (reached > 0), tf.gather(jump, jump)
+
+    left, _ = tf.while_loop(lambda _, jump: tf.reduce_any(jump < count), step, (left, jump))
+    return tf.squeeze(tf.where(left[:-1]), 1)
 
 
 def cut_out(strings, data, starts, ends, rows):
