@@ -13,7 +13,8 @@ from keras_bert.checkpoints.weights import Rule
 
 # What stands before the groups of task.weights.h5.
 HEAD = "head/"
-IGNORED = re.compile(rf"({HEAD})?(optimizer|preprocessor)/.*")
+# task.weights.h5 has held the encoder a second time; KerasHub reads it from model.weights.h5.
+IGNORED = re.compile(rf"({HEAD})?(optimizer|preprocessor)/.*|{HEAD}(layers/)?(bert_)?backbone/.*")
 # Deflate, the usual compression of HDF5, makes nothing smaller than this part of it.
 _MOST_EXPANSION = 1032
 
