@@ -76,7 +76,7 @@ def test_texts_as_in_tokenizers(tokenizer, max_length, stride, padding, pad_to_m
 @pytest.mark.parametrize(("max_length", "stride"), [(12, 0), (12, 2), (16, 5), (40, 10)])
 def test_pairs_as_in_tokenizers(tokenizer, max_length, stride, padding, pad_to_multiple_of):
     rng = np.random.default_rng(max_length)
-    rows = list(zip(made_texts(rng, 80, 6), made_texts(rng, 80, 20), strict=True))
+    rows = list(zip(made_texts(rng, 40, 6), made_texts(rng, 40, 20), strict=True))
     preprocess = WindowPreprocessor(tokenizer, max_length, stride, padding, pad_to_multiple_of)
     other = reference(tokenizer, max_length, stride, "only_second", padding, pad_to_multiple_of)
     fitting = []
@@ -90,7 +90,7 @@ def test_pairs_as_in_tokenizers(tokenizer, max_length, stride, padding, pad_to_m
                 preprocess(([question], [context]))
         else:
             fitting.append((question, context))
-    assert len(fitting) > 20
+    assert len(fitting) > 10
     questions, contexts = zip(*fitting, strict=True)
     assert lists(preprocess((list(questions), list(contexts)))) == expected_windows(other, fitting)
 
@@ -109,30 +109,59 @@ def test_every_piece_is_in_a_window_and_back_in_the_text(tokenizer):
     assert "".join(context[i] for i in sorted(seen)) == context.replace(" ", "")
 
 
-def test_in_a_data_pipeline_and_a_saved_model(tokenizer, tmp_path):
+def test_in_a_data_pipeline(tokenizer):
     questions, contexts = ["a", "", "b c"], ["a b c d e f g h", "中文", ""]
     preprocess = WindowPreprocessor(tokenizer, 8, 2, "max_length")
-    preprocess = WindowPreprocessor.from_config(preprocess.get_config())
     expected = lists(preprocess((questions, contexts)))
     assert expected["overflow_to_sample_mapping"] == [0, 0, 0, 1, 2]
-
     pairs = tf.data.Dataset.from_tensor_slices((questions, contexts)).batch(3)
     dataset = pairs.map(lambda *pair: preprocess(pair))
     assert dataset.element_spec["input_ids"].shape.as_list() == [None, 8]
-    assert lists(next(iter(dataset))) == expected
     # A window is an example of its own.
-    assert [len(batch["input_ids"]) for batch in dataset.unbatch().batch(2)] == [2, 2, 1]
+    batches = [lists(batch) for batch in dataset.unbatch().batch(4)]
+    assert [len(batch["input_ids"]) for batch in batches] == [4, 1]
+    assert {name: batches[0][name] + batches[1][name] for name in expected} == expected
 
+
+@pytest.mark.slow
+def test_in_a_saved_model(tokenizer, tmp_path):
+    preprocess = WindowPreprocessor(tokenizer, 8, 2)
+    preprocess = WindowPreprocessor.from_config(preprocess.get_config())
     module = tf.Module()
     strings = tf.TensorSpec([None], tf.string)
     module.run = tf.function(lambda first, second: preprocess((first, second)), input_signature=[strings, strings])
     tf.saved_model.save(module, tmp_path / "saved")
     loaded = tf.saved_model.load(tmp_path / "saved")
-    assert lists(loaded.run(tf.constant(questions), tf.constant(contexts))) == expected
+    pair = tf.constant(["a", "", "b c"]), tf.constant(["a b c d e f g h", "中文", ""])
+    assert lists(loaded.run(*pair)) == lists(preprocess(pair))
     with pytest.raises(tf.errors.InvalidArgumentError, match="more than stride=2 pieces"):
         loaded.run(tf.constant(["a b c d"]), tf.constant(["e f"]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="as many second segments as first"):
+        loaded.run(tf.constant(["a", "b"]), tf.constant(["e f"]))
     none = tf.zeros((0,), tf.string)
-    assert {name: value.shape[0] for name, value in loaded.run(none, none).items()} == dict.fromkeys(expected, 0)
+    assert {name: value.shape[0] for name, value in loaded.run(none, none).items()} == dict.fromkeys(
+        loaded.run(*pair), 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ((["a"], ["b", "c"]), "as many second segments as first"),
+        (tf.constant([["a"]]), r"one string or a batch of strings.*shape=\(1, 1\)"),
+        ((["a"], ["b"], ["c"]), "Received: 3 parts"),
+    ],
+)
+def test_bad_inputs(tokenizer, inputs, message):
+    with pytest.raises(ValueError, match=message):
+        WindowPreprocessor(tokenizer, 8, 2)(inputs)
+
+
+def test_one_string_is_a_batch_of_one(tokenizer):
+    preprocess = WindowPreprocessor(tokenizer, 8, 2)
+    assert lists(preprocess("a b c d e f g")) == lists(preprocess(["a b c d e f g"]))
+    alone = (tf.constant("a"), tf.constant("b c d e f g"))
+    assert lists(preprocess(alone)) == lists(preprocess((["a"], ["b c d e f g"])))
 
 
 def test_in_a_functional_model(tokenizer, tmp_path):

@@ -45,6 +45,7 @@ def _layout(segments, max_length, padding, truncation, pad_to_multiple_of):
     import tensorflow as tf
 
     check_packing(max_length, padding, truncation, pad_to_multiple_of)
+    check_same_rows([segment.nrows(tf.int32) for segment in segments])
     # (B, 1) from here on: LiteRT keeps a tensor and its reshaped copy in the same memory, and forgets about it when an
     # op writes its result over one of them while the other is still needed.
     lengths = [tf.expand_dims(tf.cast(segment.row_lengths(), tf.int32), 1) for segment in segments]
@@ -114,6 +115,15 @@ def padded_size(lengths, max_length, padding, pad_to_multiple_of):
     if pad_to_multiple_of is None:
         return size
     return (size + pad_to_multiple_of - 1) // pad_to_multiple_of * pad_to_multiple_of
+
+
+def check_same_rows(counts) -> None:
+    """Raises what `require` does unless all segments have as many rows as the first."""
+    for count in counts[1:]:
+        require(
+            counts[0] == count,
+            "Expected as many second segments as first ones. Received: batches of different sizes.",
+        )
 
 
 def require(rows_are_right, message: str) -> None:
@@ -296,6 +306,16 @@ def split_segments(inputs):
             f"Expected strings, or a pair of such: first and second segments. Received: {len(inputs)} parts."
         )
     return list(inputs)
+
+
+def as_batch(strings):
+    """Returns one string or a batch of strings as a tensor (B,)."""
+    import tensorflow as tf
+
+    strings = tf.convert_to_tensor(strings, tf.string)
+    if strings.shape.rank not in (0, 1):
+        raise ValueError(f"Expected one string or a batch of strings, shape (B,). Received: shape={strings.shape}")
+    return tf.reshape(strings, (-1,))
 
 
 def _ragged_words(words):

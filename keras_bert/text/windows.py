@@ -5,7 +5,15 @@ Shapes: B batch, W windows of all texts of the batch, S sequence.
 
 import keras
 
-from keras_bert.text.packing import Layout, Preprocessor, padded_size, require, split_segments
+from keras_bert.text.packing import (
+    Layout,
+    Preprocessor,
+    as_batch,
+    check_same_rows,
+    padded_size,
+    require,
+    split_segments,
+)
 from keras_bert.text.tokenizer import Tokenizer
 
 
@@ -62,11 +70,16 @@ class WindowPreprocessor(Preprocessor):
     def call(self, inputs):
         import tensorflow as tf
 
-        segments = [self.tokenizer.tokenize_with_offsets(strings) for strings in split_segments(inputs)]
-        ids = [segment_ids for segment_ids, _, _ in segments]
-        lengths = [tf.expand_dims(tf.cast(one.row_lengths(), tf.int32), 1) for one in ids]  # (B, 1)
-        starts = [tf.expand_dims(tf.cast(one.row_starts(), tf.int32), 1) for one in ids]
-        room = self.max_length - 1 - len(ids) - (tf.add_n(lengths) - lengths[-1])  # for the last segment, (B, 1)
+        segments = [as_batch(strings) for strings in split_segments(inputs)]
+        count = len(segments)
+        check_same_rows([tf.size(strings) for strings in segments])
+        # All segments at once: the tokenizer is most of the graph.
+        ids, begins, ends = self.tokenizer.tokenize_with_offsets(tf.concat(segments, axis=0))
+        lengths, starts = (
+            tf.unstack(tf.reshape(tf.cast(rows, tf.int32), (count, -1, 1)))  # (B, 1) each
+            for rows in (ids.row_lengths(), ids.row_starts())
+        )
+        room = self.max_length - 1 - count - (tf.add_n(lengths) - lengths[-1])  # for the last segment, (B, 1)
         samples, skipped = self._windows(lengths[-1], room)
 
         lengths, starts = ([tf.gather(one, samples) for one in column] for column in (lengths, starts))  # (W, 1)
@@ -74,12 +87,12 @@ class WindowPreprocessor(Preprocessor):
         starts[-1] += skipped
         size = padded_size(lengths, self.max_length, self.padding, self.pad_to_multiple_of)
         layout = Layout(starts, lengths, size)
-        offsets = [tf.stack([begin.values, end.values], axis=1) for _, begin, end in segments]
+        places = tf.stack([begins.values, ends.values], axis=1)
         return {
-            **layout.inputs([one.values for one in ids], self.tokenizer),
+            **layout.inputs([ids.values] * count, self.tokenizer),
             "overflow_to_sample_mapping": samples,
-            "offset_mapping": layout.fill(offsets, 0),
-            "sequence_ids": layout.fill([tf.fill(tf.shape(one.values), i) for i, one in enumerate(ids)], -1),
+            "offset_mapping": layout.fill([places] * count, 0),
+            "sequence_ids": layout.fill([tf.fill(tf.shape(ids.values), i) for i in range(count)], -1),
         }
 
     def _windows(self, lengths, room):
