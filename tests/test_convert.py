@@ -77,6 +77,19 @@ def test_inspect_says_the_same_of_every_format(source, tmp_path, to):
     assert (found["report"], found["error"]) == ([], None)
 
 
+@pytest.mark.parametrize("to", WRITTEN_FORMATS)
+def test_an_embedder_keeps_the_pooler_that_it_does_not_read(source, tmp_path, to):
+    """sentence-transformers keeps it too: the encoder is to come back whole."""
+    convert(source("encoder"), tmp_path / "embedder", "hf", "--task", "embedder")
+    convert(tmp_path / "embedder", tmp_path / "m", to)
+    assert inspect(tmp_path / "m")["task"] == "embedder"
+    (before, _), (after, _) = (kb.load_checkpoint(folder) for folder in (source("encoder"), tmp_path / "m"))
+    assert [weight.path for weight in after.weights] == [weight.path for weight in before.weights]
+    assert any(weight.path == "pooler/kernel" for weight in after.weights)
+    for ours, theirs in zip(after.weights, before.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs, err_msg=theirs.path)
+
+
 def test_inspect_says_what_a_load_would_report(source):
     found = inspect(source("encoder"), "--task", "classifier")
     assert found["heads"] == []

@@ -10,11 +10,14 @@ import zipfile
 from pathlib import Path
 
 import keras
+import numpy as np
+import safetensors.numpy
 
 from keras_bert.atomic import scratch_folder
 from keras_bert.checkpoints.source import BUILDERS, TASKS, Source
 from keras_bert.checkpoints.tensor_files import ArrayTensors, read_json
-from keras_bert.checkpoints.weights import Rule
+from keras_bert.checkpoints.weights import Rule, is_finite, refuse_broken
+from keras_bert.config import BertConfig
 from keras_bert.encoder import config_of
 from keras_bert.model import BertModel
 from keras_bert.text import Tokenizer, load_vocabulary, save_vocabulary
@@ -22,6 +25,7 @@ from keras_bert.text.vocabulary import SPECIAL_PIECES
 
 FORMAT_VERSION = 1
 FILES = ("model.keras", "vocab.txt", "keras_bert.json")
+_OTHER_WEIGHTS = "other_weights.safetensors"
 _RULES = (
     "lowercase",
     "strip_accents",
@@ -34,7 +38,18 @@ _RULES = (
 
 @dataclasses.dataclass
 class ModelFolder:
-    """What a model folder holds: enough to evaluate, predict and export; `segments` is 2 where texts come in pairs."""
+    """What a model folder holds: enough to evaluate, predict and export.
+
+    Attributes:
+      model: the model of the task.
+      tokenizer: what it was trained with.
+      task: one of `TASKS`.
+      max_length: tokens that a text is cut to.
+      labels: the names of the classes in the order of the logits.
+      segments: 2 where texts come in pairs.
+      other_weights: the pooler of a checkpoint whose task does not read it, by the weights' paths. It is kept so that
+        nothing is lost when the checkpoint is written in another format.
+    """
 
     model: keras.Model
     tokenizer: Tokenizer
@@ -42,6 +57,16 @@ class ModelFolder:
     max_length: int
     labels: list[str] | None = None
     segments: int = 1
+    other_weights: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def weights(self, with_others: bool = True) -> dict:
+        """The values of all weights by their paths."""
+        return {weight.path: weight for weight in self.model.weights} | (self.other_weights if with_others else {})
+
+    def config(self) -> BertConfig:
+        """The config of the model, with the pooler that `other_weights` may hold."""
+        config = config_of(self.model)
+        return dataclasses.replace(config, pooler_act="tanh") if self.other_weights else config
 
 
 def save_model_folder(folder: ModelFolder, path: str | os.PathLike) -> None:
@@ -65,6 +90,10 @@ def save(folder: ModelFolder, path: Path) -> None:
     # The same layers in an uncompiled model: an optimizer's moments would triple the file and serve nobody.
     bare = BertModel(folder.model.input, folder.model.output, name=folder.model.name)
     bare.save(path / "model.keras")
+    if folder.other_weights:
+        # A Keras model is a ZIP archive, of which Keras reads what it knows.
+        with zipfile.ZipFile(path / "model.keras", "a") as archive:
+            archive.writestr(_OTHER_WEIGHTS, safetensors.numpy.save(folder.other_weights))
     save_vocabulary(folder.tokenizer.vocabulary, path / "vocab.txt", special_pieces(folder.tokenizer))
     save_description(folder, path)
 
@@ -80,7 +109,7 @@ def save_description(folder: ModelFolder, path: Path) -> None:
         "max_length": folder.max_length,
         "segments": folder.segments,
         "tokenizer": {name: rules[name] for name in _RULES} | {"hash": folder.tokenizer.hash},
-        "config": config_of(folder.model).to_dict(),
+        "config": folder.config().to_dict(),
     }
     text = json.dumps(description, indent=2, ensure_ascii=False)
     (path / "keras_bert.json").write_text(text + "\n", encoding="utf-8")
@@ -161,18 +190,23 @@ def open_source(path: Path) -> Source:
     description = read_description(path)
     try:
         model = keras.saving.load_model(path / "model.keras")
-    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        other_weights = _read_other_weights(path / "model.keras")
+    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
         raise ValueError(
             f"Expected a complete Keras model in {path / 'model.keras'}. "
             f"Received a file that Keras cannot read ({error}); train or copy the model again."
         ) from error
-    own_rules = [Rule(variable.path, (variable.path,)) for variable in model.weights]
+    folder = ModelFolder(model, description.tokenizer, description.task, description.max_length)
+    folder.other_weights = other_weights
+    weights = folder.weights()
+    refuse_broken([name for name, value in weights.items() if not is_finite(np.asarray(value))], str(path))
+    own_rules = [Rule(name, (name,)) for name in weights]
     return Source(
         name=str(path),
         format="keras",
-        config=config_of(model),
+        config=folder.config(),
         tokenizer=description.tokenizer,
-        tensors=ArrayTensors({variable.path: variable for variable in model.weights}),
+        tensors=ArrayTensors(weights),
         rules=lambda task: own_rules,
         heads={description.task: head_arguments(model, description.task)} if description.task != "encoder" else {},
         labels=description.labels,
@@ -180,6 +214,13 @@ def open_source(path: Path) -> Source:
         segments=description.segments,
         model=model,
     )
+
+
+def _read_other_weights(path: Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        if _OTHER_WEIGHTS not in archive.namelist():
+            return {}
+        return safetensors.numpy.load(archive.read(_OTHER_WEIGHTS))
 
 
 def head_arguments(model: keras.Model, task: str) -> dict:

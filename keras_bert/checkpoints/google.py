@@ -30,7 +30,6 @@ from keras_bert.checkpoints.source import NEED_CLASSES, Source
 from keras_bert.checkpoints.tensor_files import read_json
 from keras_bert.checkpoints.weights import Rule
 from keras_bert.config import BertConfig
-from keras_bert.encoder import config_of
 from keras_bert.text import Tokenizer, load_vocabulary, save_vocabulary
 
 # The arguments of modeling.py's BertConfig; its LayerNorm has no argument for epsilon.
@@ -323,7 +322,7 @@ def save(folder: ModelFolder, path: Path) -> None:
       ValueError: Google's format has no place for something that would change the numbers.
     """
     check_head_is_like_encoder(folder)
-    config = config_of(folder.model)
+    config = folder.config()
     homeless = {
         "type_vocab_size": config.type_vocab_size == 0,
         "pooler_act": config.pooler_act not in (None, "tanh"),
@@ -337,7 +336,7 @@ def save(folder: ModelFolder, path: Path) -> None:
             "Expected a model that Google's format can hold: token types, a pooler with tanh, and "
             f"layer_norm_eps={_LAYER_NORM_EPS}, which its code has as a constant. Received: {received}; write it as hf."
         )
-    arrays = weights.to_arrays(folder.model, weights.rules_for(_rules(folder.task), config.num_hidden_layers))
+    arrays = weights.to_arrays(folder.weights(), weights.rules_for(_rules(folder.task), config.num_hidden_layers))
     if config.position_embedding_type == "sinusoidal":
         arrays["bert/embeddings/position_embeddings"] = folder.model.get_layer("embeddings").position_table
     _write_checkpoint(arrays, path / "bert_model.ckpt")

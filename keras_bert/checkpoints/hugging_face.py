@@ -14,7 +14,6 @@ from keras_bert.checkpoints.hugging_face_names import ARCHITECTURES, OTHER_CLASS
 from keras_bert.checkpoints.source import BUILDERS, Source
 from keras_bert.checkpoints.tensor_files import open_tensors, read_json
 from keras_bert.config import BertConfig
-from keras_bert.encoder import config_of
 from keras_bert.text import Tokenizer
 from keras_bert.text.tokenizer_files import load_max_length, load_tokenizer, save_tokenizer
 
@@ -189,7 +188,7 @@ def save(folder: ModelFolder, path: Path) -> None:
         sentence_transformers.save(folder, path)
         return
     check_head_is_like_encoder(folder)
-    config, task = config_of(folder.model), folder.task
+    config, task = folder.config(), folder.task
     model_type = "bert" if config.type_vocab_size else "distilbert"
     architecture = ARCHITECTURES[model_type]
     if task not in architecture.classes:
@@ -206,7 +205,7 @@ def save(folder: ModelFolder, path: Path) -> None:
         raise ValueError(f"Expected fields that transformers' {model_type} can have. Received: {', '.join(differs)}")
     prefix = "" if task == "encoder" else architecture.prefix
     rules = weights.rules_for(rules_of(architecture, prefix, task), config.num_hidden_layers)
-    arrays = weights.to_arrays(folder.model, rules)
+    arrays = weights.to_arrays(folder.weights(with_others=task == "encoder"), rules)
     if config.position_embedding_type == "sinusoidal":
         arrays[f"{prefix}embeddings.position_embeddings.weight"] = folder.model.get_layer("embeddings").position_table
     safetensors.numpy.save_file(arrays, path / "model.safetensors", metadata={"format": "pt"})

@@ -6,7 +6,8 @@ there; its masked LM computes GELU by the error function, with an epsilon of its
 labels, stands in a keras_bert.json beside its files: this package reads its own presets back to the bit.
 
 A preset's tokenizer is read as KerasHub runs it: without strip_accents it keeps accents, also where it lower-cases,
-which the uncased models were not trained with.
+which the uncased models were not trained with. Its folding of compatibility forms (a fullwidth comma to a comma) is not
+BERT's and is left out.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from keras_bert.checkpoints.keras_hub_weights import HEAD, IGNORED, WeightFiles,
 from keras_bert.checkpoints.source import Source
 from keras_bert.checkpoints.tensor_files import read_json
 from keras_bert.config import BertConfig
-from keras_bert.encoder import config_of
 from keras_bert.text import Tokenizer, load_vocabulary
 from keras_bert.text.special_tokens import SPECIAL_TOKENS
 
@@ -251,21 +251,21 @@ def _check_activation(asked: str | None, task: dict, path: Path) -> None:
 def save(folder: ModelFolder, path: Path) -> None:
     """Writes a preset into an empty folder, for `from_preset` of KerasHub's classes to load.
 
-    A model without pooler gets one of zeros there. Where KerasHub computes GELU by another formula, one line on the
-    logger "keras_bert" says how much that changes this model's outputs.
+    Every encoder of KerasHub has a pooler; where the model has none, that is zeros. Where KerasHub computes GELU by
+    another formula, one line on the logger "keras_bert" says how much that changes this model's outputs.
 
     Raises:
       ValueError: KerasHub has no class for such a model.
     """
     import keras_hub
 
-    config = config_of(folder.model)
+    config = folder.config()
     _check_writable(folder, config)
     backbone = keras_hub.models.BertBackbone(
         **{theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()}, dtype="float32", name="bert_backbone"
     )
     rules = rules_of(folder.task)
-    arrays = weights.to_arrays(folder.model, weights.rules_for(rules, config.num_hidden_layers))
+    arrays = weights.to_arrays(folder.weights(), weights.rules_for(rules, config.num_hidden_layers))
     if config.position_embedding_type == "sinusoidal":
         arrays["position_embedding/embeddings"] = folder.model.get_layer("embeddings").position_table
     model = _task_model(folder, backbone)
@@ -368,7 +368,7 @@ def _say_differences(folder: ModelFolder, config: BertConfig, model) -> None:
             " and ".join(reasons),
             _largest_difference(folder, config, model),
         )
-    if config.pooler_act is None:
+    if folder.task == "encoder" and config.pooler_act is None:
         _logger.warning("KerasHub's encoder has a pooler, this model has none: the preset's is zeros")
 
 

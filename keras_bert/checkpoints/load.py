@@ -9,7 +9,7 @@ import keras
 
 from keras_bert.checkpoints import folder, google, hub, hugging_face, keras_hub, sentence_transformers
 from keras_bert.checkpoints.folder import ModelFolder
-from keras_bert.checkpoints.source import Source, build_model, make_plan, report, say
+from keras_bert.checkpoints.source import Source, build_model, make_plan, read_other_weights, report, say
 from keras_bert.text import Tokenizer
 
 # The first whose `recognises` says yes. A sentence-transformers folder is a Hugging Face folder with more in it, and a
@@ -71,7 +71,8 @@ def load_model_folder(path: str | os.PathLike, task: str | None = None, **option
     say(report(source, plan, fresh))
     # The names of another head's classes are not those of a new one.
     labels = source.labels if plan.arguments.get("num_classes") == len(source.labels or ()) else None
-    return ModelFolder(model, source.tokenizer, plan.task, source.max_length, labels, source.segments)
+    others = read_other_weights(source, plan, model)
+    return ModelFolder(model, source.tokenizer, plan.task, source.max_length, labels, source.segments, others)
 
 
 def open_source(

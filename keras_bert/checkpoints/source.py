@@ -8,12 +8,13 @@ import re
 from collections.abc import Callable
 
 import keras
+import numpy as np
 
 from keras_bert import heads
 from keras_bert.checkpoints import weights
 from keras_bert.checkpoints.tensor_files import Tensors
 from keras_bert.config import BertConfig
-from keras_bert.encoder import build_encoder, encoder_of
+from keras_bert.encoder import build_encoder, config_of, encoder_of
 from keras_bert.layers import TruncatedNormal, weights_come_later
 from keras_bert.text import Tokenizer
 
@@ -139,7 +140,7 @@ def build_model(source: Source, plan: Plan, dtype=None) -> tuple[keras.Model, li
     if source.model is not None and dtype is None:
         if plan.task == source.task and plan.arguments == source.heads.get(plan.task, {}):
             return source.model, []
-        if plan.task == "encoder":
+        if plan.task == "encoder" and config_of(source.model) == source.config:
             return encoder_of(source.model), []
     model, fresh = prepare_model(source, plan, dtype)
     weights.load(model, plan.rules, source.tensors, source.name, fresh)
@@ -147,6 +148,17 @@ def build_model(source: Source, plan: Plan, dtype=None) -> tuple[keras.Model, li
         if variable.path in fresh:
             _start(variable, plan.config)
     return model, fresh
+
+
+def read_other_weights(source: Source, plan: Plan, model: keras.Model) -> dict:
+    """The pooler where the checkpoint has one and the model does not, by the weights' paths."""
+    present, broken = {weight.path for weight in model.weights}, []
+    if source.config.pooler_act != "tanh":
+        return {}
+    poolers = {path: plan.rules[path] for path in ("pooler/kernel", "pooler/bias") if path not in present}
+    values = {path: np.ascontiguousarray(weights.read(rule, source.tensors, broken)) for path, rule in poolers.items()}
+    weights.refuse_broken(broken, source.name)
+    return values
 
 
 def prepare_model(source: Source, plan: Plan, dtype=None) -> tuple[keras.Model, list[str]]:

@@ -125,15 +125,23 @@ def load(
       ValueError: a tensor holds NaN or infinity.
     """
     broken = []
-    # The largest first: its copy is gone before the file's other pages are in memory.
+    # The largest first: its copies are gone before all of the weights have been touched.
     for variable in sorted(model.weights, key=lambda weight: -int(np.prod(weight.shape))):
-        if variable.path in skip:
-            continue
-        rule = rules[variable.path]
-        parts = [tensors.read(name) for name in rule.theirs]
-        broken += [name for name, part in zip(rule.theirs, parts, strict=True) if not _is_finite(part)]
-        parts = [np.asarray(part.T if rule.transposed else part, "float32") for part in parts]
-        variable.assign(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1))
+        if variable.path not in skip:
+            variable.assign(read(rules[variable.path], tensors, broken))
+    refuse_broken(broken, source)
+
+
+def read(rule: Rule, tensors: Tensors, broken: list[str]) -> np.ndarray:
+    """The values of one weight, float32; names of tensors with NaN or infinity are added to `broken`."""
+    parts = [tensors.read(name) for name in rule.theirs]
+    broken += [name for name, part in zip(rule.theirs, parts, strict=True) if not is_finite(part)]
+    parts = [np.asarray(part.T if rule.transposed else part, "float32") for part in parts]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+
+def refuse_broken(broken: list[str], source: str) -> None:
+    """Raises where tensors hold NaN or infinity, and names them."""
     if broken:
         raise ValueError(
             f"Expected finite numbers in {source}. Received NaN or infinity in: {', '.join(sorted(broken))}; the "
@@ -141,25 +149,25 @@ def load(
         )
 
 
-def _is_finite(array: np.ndarray) -> bool:
+def is_finite(array: np.ndarray) -> bool:
     with np.errstate(all="ignore"):
         # One pass without a temporary; a sum that overflows is looked at again, number by number.
         return bool(np.isfinite(array.sum(dtype="float32"))) or bool(np.isfinite(array.astype("float32")).all())
 
 
-def to_arrays(model: keras.Model, rules: Mapping[str, Rule]) -> dict[str, np.ndarray]:
-    """The model's weights as the tensors of another format.
+def to_arrays(values: Mapping, rules: Mapping[str, Rule]) -> dict[str, np.ndarray]:
+    """Weights by their paths as the tensors of another format.
 
     Raises:
       ValueError: the format has no place for some of the weights; all of them are listed.
     """
-    homeless = [variable.path for variable in model.weights if variable.path not in rules]
+    homeless = [path for path in values if path not in rules]
     if homeless:
         raise ValueError(f"Expected weights that the format has names for. Received: {', '.join(homeless)}")
     arrays = {}
-    for variable in model.weights:
-        rule = rules[variable.path]
-        parts = np.split(keras.ops.convert_to_numpy(variable), len(rule.theirs), axis=-1)
+    for path, value in values.items():
+        rule = rules[path]
+        parts = np.split(keras.ops.convert_to_numpy(value), len(rule.theirs), axis=-1)
         for name, part in zip(rule.theirs, parts, strict=True):
             arrays[name] = np.ascontiguousarray(part.T if rule.transposed else part)
     return arrays
