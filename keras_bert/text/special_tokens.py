@@ -155,7 +155,7 @@ def cut_out(strings, data, starts, ends, rows):
     which byte of its text each begins, and which text has which of them, (B + 1,).
     """
     import tensorflow as tf
-    import tensorflow_text as tf_text
+    from tensorflow_text.python.ops.byte_splitter import gen_byte_splitter
 
     lengths = tf.cast(data.row_lengths(), tf.int32)
     batch, spans = tf.size(lengths), tf.range(tf.size(rows))
@@ -165,13 +165,10 @@ def cut_out(strings, data, starts, ends, rows):
     segment_starts = tf.scatter_nd(tf.expand_dims(spans + rows + 1, 1), ends, total)
     before_span = tf.concat([spans + rows, row_splits[1:] - 1], axis=0)
     segment_ends = tf.scatter_nd(tf.expand_dims(before_span, 1), tf.concat([starts, lengths], axis=0), total)
-    splits = tf.cast(row_splits, tf.int64)
-    segments = tf_text.ByteSplitter().split_by_offsets(
-        strings,
-        tf.RaggedTensor.from_row_splits(segment_starts, splits, validate=False),
-        tf.RaggedTensor.from_row_splits(segment_ends, splits, validate=False),
+    segments, _ = gen_byte_splitter.tf_text_byte_split_by_offsets(
+        strings, segment_starts, segment_ends, tf.cast(row_splits, tf.int64)
     )
-    return segments.values, segment_starts, row_splits
+    return segments, segment_starts, row_splits
 
 
 def put_between(columns, row_splits, spans, segment_splits):

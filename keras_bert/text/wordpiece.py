@@ -45,11 +45,16 @@ def row_of_each(row_splits, size):
 
 
 def bytes_of(texts):
-    """Returns the bytes of texts, `tf.RaggedTensor` (B, (bytes)), int32: LiteRT compares no uint8."""
-    import tensorflow as tf
+    """Returns the bytes of texts, `tf.RaggedTensor` (B, (bytes)), int32: LiteRT compares no uint8.
 
-    data = tensorflow_text().ByteSplitter().split(texts)
-    return data.with_values(tf.cast(data.values, tf.int32))
+    The op itself, as in the other places that cut texts: the class around it checks row splits with so many ops that
+    tracing takes three times as long.
+    """
+    import tensorflow as tf
+    from tensorflow_text.python.ops.byte_splitter import gen_byte_splitter
+
+    data, row_splits, _, _ = gen_byte_splitter.tf_text_byte_split_with_offsets(input_values=texts)
+    return tf.RaggedTensor.from_row_splits(tf.cast(data, tf.int32), row_splits, validate=False)
 
 
 def character_counter(data):
@@ -197,12 +202,24 @@ class WordPieceKernels:
         if self.kernel_splits_words:
             ids, starts, ends = kernel.tokenize_with_offsets(normal)
             return [ids.values, starts.values, ends.values], ids.row_splits
-        words, word_starts, _ = tf_text.WhitespaceTokenizer().tokenize_with_offsets(normal)
-        ids, starts, ends = kernel.tokenize_with_offsets(words.values)
-        first = tf.gather(word_starts.values, row_of_each(ids.row_splits, tf.size(ids.values)))
-        first = tf.cast(first, starts.dtype)
+        words, row_splits, word_starts = self._split_at_spaces(normal)
+        ids, starts, ends = kernel.tokenize_with_offsets(words)
+        first = tf.gather(word_starts, row_of_each(ids.row_splits, tf.size(ids.values)))
         columns = [ids.values, starts.values + first, ends.values + first]
-        return columns, tf.gather(ids.row_splits, words.row_splits)
+        return columns, tf.gather(ids.row_splits, row_splits)
+
+    def _split_at_spaces(self, normal):
+        """Returns the words of normalized texts (W,), row splits (B + 1,) and the words' first bytes (W,), int64."""
+        import tensorflow as tf
+        from tensorflow_text.core.pybinds.pywrap_whitespace_tokenizer_config_builder import (
+            build_whitespace_tokenizer_config,
+        )
+        from tensorflow_text.python.ops.whitespace_tokenizer import gen_whitespace_tokenizer_v2
+
+        words, row_splits, starts, _ = gen_whitespace_tokenizer_v2.tf_text_whitespace_tokenize_with_offsets_v2(
+            input_values=normal, input_config=build_whitespace_tokenizer_config()
+        )
+        return words, row_splits, tf.cast(starts, tf.int64)
 
     def _without_long_words(self, columns, row_splits):
         """Makes [UNK] of each word of more than 100 characters."""
