@@ -180,6 +180,7 @@ def test_the_preset_of_an_older_version(tmp_path):
         h5py.File(tmp_path / "m" / "task.weights.h5", "r+") as head,
         h5py.File(tmp_path / "m" / "model.weights.h5") as file,
     ):
+        head.pop("layers/bert_backbone", None)
         file.copy("layers", head, "layers/bert_backbone")
         head["layers/bert_backbone/dense/vars/0"][...] = np.nan
     folder = kb.load_model_folder(tmp_path / "m")
@@ -230,10 +231,11 @@ def small(**fields):
 @pytest.mark.parametrize("fields", [{}, {"position_embedding_type": "sinusoidal", "type_vocab_size": 3}])
 def test_kerashub_loads_what_is_written(tmp_path, tokenizer, caplog, name, fields):
     task = name.partition(" ")[0]
+    their_class = class_of(task)
     model = randomize(BUILDERS[name](small(**fields)))
     kb.save_checkpoint(kb.ModelFolder(model, tokenizer, task, 11), tmp_path / "m", "keras-hub")
     assert caplog.records == []
-    theirs = class_of(task).from_preset(str(tmp_path / "m"))
+    theirs = their_class.from_preset(str(tmp_path / "m"))
     compare(model, theirs, kb.config_of(model))
     if task == "encoder":
         their_tokenizer = keras_hub.models.BertTokenizer.from_preset(str(tmp_path / "m"))
@@ -259,9 +261,9 @@ PAIRS += [("encoder", fields) for fields in CONFIGS[1:]] + [("classifier", CONFI
 def test_round_trip_to_the_bit(tmp_path, name, fields):
     task = name.partition(" ")[0]
     model = randomize(BUILDERS[name](small(**fields)))
+    class_of(task)  # or skip
     cased = kb.Tokenizer(VOCABULARY, lowercase=False, strip_accents=True, additional_special_tokens=["very"])
     labels = ["no", "是", "maybe"] if task == "classifier" else None
-    class_of(task)
     kb.save_checkpoint(kb.ModelFolder(model, cased, task, 10, labels, segments=2), tmp_path / "m", "keras-hub")
     again = kb.load_model_folder(tmp_path / "m")
     assert (again.task, again.labels, again.max_length, again.segments) == (task, labels, 10, 2)
