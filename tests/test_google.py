@@ -604,7 +604,7 @@ def small(**fields):
     ("task", "make", "message"),
     [
         ("encoder", lambda: small(type_vocab_size=0), "Received: type_vocab_size=0"),
-        ("encoder", lambda: small(pooler_act="relu", layer_norm_eps=1e-5), "pooler_act='relu', layer_norm_eps=1e-05"),
+        ("encoder", lambda: small(pooler_act="relu", type_vocab_size=0), "type_vocab_size=0, pooler_act='relu'"),
         ("embedder", lambda: kb.build_embedder(small(), projection_size=4), "projection/kernel, projection/bias"),
         ("masked_lm", lambda: kb.build_masked_lm(small(), layer_norm_eps=1e-5), "a head with layer_norm_eps=1e-05"),
     ],
@@ -613,3 +613,13 @@ def test_what_the_format_cannot_hold(tmp_path, tokenizer, task, make, message):
     with pytest.raises(ValueError, match=message):
         kb.save_checkpoint(kb.ModelFolder(make(), tokenizer, task, 16), tmp_path / "m", "google")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_epsilon_that_google_does_not_know_is_written_and_said(tmp_path, tokenizer, caplog):
+    config = kb.BertConfig(**{**SMALL, "vocab_size": tokenizer.vocab_size, "layer_norm_eps": 1e-5})
+    folder = kb.ModelFolder(kb.build_encoder(config), tokenizer, "encoder", 16)
+    kb.save_checkpoint(folder, tmp_path / "google", "google")
+    assert "layer_norm_eps=1e-12, a constant of its code: this model has 1e-05" in caplog.text
+    (tmp_path / "google" / "keras_bert.json").unlink()
+    again, _ = kb.load_checkpoint(tmp_path / "google")
+    assert kb.config_of(again) == config

@@ -11,6 +11,7 @@ checkpoint that is written here has a keras_bert.json beside Google's files, whi
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from pathlib import Path
@@ -31,6 +32,8 @@ from keras_bert.checkpoints.tensor_files import read_json
 from keras_bert.checkpoints.weights import Rule
 from keras_bert.config import BertConfig
 from keras_bert.text import Tokenizer, load_vocabulary, save_vocabulary
+
+_logger = logging.getLogger("keras_bert")
 
 # The arguments of modeling.py's BertConfig; its LayerNorm has no argument for epsilon.
 _FIELDS = (
@@ -326,21 +329,28 @@ def save(folder: ModelFolder, path: Path) -> None:
     homeless = {
         "type_vocab_size": config.type_vocab_size == 0,
         "pooler_act": config.pooler_act not in (None, "tanh"),
-        "layer_norm_eps": config.layer_norm_eps != _LAYER_NORM_EPS,
     }
     if any(homeless.values()):
         received = ", ".join(
             f"{name}={getattr(config, name)!r}" for name, is_homeless in homeless.items() if is_homeless
         )
         raise ValueError(
-            "Expected a model that Google's format can hold: token types, a pooler with tanh, and "
-            f"layer_norm_eps={_LAYER_NORM_EPS}, which its code has as a constant. Received: {received}; write it as hf."
+            "Expected a model that Google's format can hold, with token types and a pooler with tanh. Received: "
+            f"{received}; write it as hf."
+        )
+    values = {name: getattr(config, name) for name in _FIELDS}
+    if config.layer_norm_eps != _LAYER_NORM_EPS:
+        values["layer_norm_eps"] = config.layer_norm_eps
+        _logger.warning(
+            "google-research/bert computes with layer_norm_eps=%s, a constant of its code: this model has %s, and its "
+            "outputs will differ there; others read it from bert_config.json",
+            _LAYER_NORM_EPS,
+            config.layer_norm_eps,
         )
     arrays = weights.to_arrays(folder.weights(), weights.rules_for(_rules(folder.task), config.num_hidden_layers))
     if config.position_embedding_type == "sinusoidal":
         arrays["bert/embeddings/position_embeddings"] = folder.model.get_layer("embeddings").position_table
     _write_checkpoint(arrays, path / "bert_model.ckpt")
-    values = {name: getattr(config, name) for name in _FIELDS}
     (path / "bert_config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     save_vocabulary(folder.tokenizer.vocabulary, path / "vocab.txt", special_pieces(folder.tokenizer))
     save_description(folder, path)
