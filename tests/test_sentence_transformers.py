@@ -91,6 +91,9 @@ def test_written_and_read_again(loaded, name, tmp_path):
     again = kb.load_model_folder(tmp_path / "again")
     assert (again.task, again.max_length) == ("embedder", first.max_length)
     assert again.tokenizer.hash == first.tokenizer.hash
+    assert again.other_weights.keys() == first.other_weights.keys()
+    for path, value in first.other_weights.items():
+        np.testing.assert_array_equal(again.other_weights[path], value)
     for ours, theirs in zip(again.model.weights, first.model.weights, strict=True):
         assert ours.path == theirs.path
         np.testing.assert_array_equal(ours, theirs)

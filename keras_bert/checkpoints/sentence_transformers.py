@@ -15,7 +15,7 @@ from keras_bert.checkpoints.folder import ModelFolder, head_arguments
 from keras_bert.checkpoints.source import Source, say
 from keras_bert.checkpoints.tensor_files import Tensors, inside, open_tensors, read_json
 from keras_bert.checkpoints.weights import Rule
-from keras_bert.encoder import config_of, encoder_of
+from keras_bert.encoder import encoder_of
 from keras_bert.text import Tokenizer
 
 # Keys of 1_Pooling/config.json up to version 5 (sentence_transformers/models/Pooling.py), in the order in which the
@@ -371,14 +371,14 @@ def save(folder: ModelFolder, path: Path) -> None:
     ]
     _write_json(path / "modules.json", modules)
     settings = {"max_seq_length": folder.max_length, "do_lower_case": False}
-    if folder.config().type_vocab_size and not folder.other_weights:
+    config = folder.config()
+    if config.type_vocab_size and not folder.other_weights:
         # BertModel would make a pooler, and say that it is random.
         settings["model_args"] = {"add_pooling_layer": False}
     _write_json(path / "sentence_bert_config.json", settings)
     settings = {"model_type": "SentenceTransformer", "prompts": {}, "default_prompt_name": None}
     _write_json(path / "config_sentence_transformers.json", settings)
-    width = config_of(folder.model).hidden_size
-    _write_json(path / "1_Pooling" / "config.json", _pooling_config(tuple(arguments["pooling"]), width))
+    _write_json(path / "1_Pooling" / "config.json", _pooling_config(tuple(arguments["pooling"]), config.hidden_size))
     if "Dense" in kinds:
         _save_dense(folder.model.get_layer("projection"), arguments, path / "2_Dense")
 
