@@ -34,7 +34,14 @@ if _os.path.splitext(_os.path.basename(getattr(_sys, "argv", [""])[0]))[0] != "k
         build_token_classifier,
     )
     from keras_bert.model import BertModel
-    from keras_bert.text import Preprocessor, Tokenizer
+    from keras_bert.text import (
+        Preprocessor,
+        Tokenizer,
+        WindowPreprocessor,
+        WordPreprocessor,
+        load_tokenizer,
+        save_tokenizer,
+    )
 
 __all__ = [
     "PRESETS",
@@ -43,6 +50,8 @@ __all__ = [
     "ModelFolder",
     "Preprocessor",
     "Tokenizer",
+    "WindowPreprocessor",
+    "WordPreprocessor",
     "__version__",
     "build_classifier",
     "build_embedder",
@@ -59,6 +68,8 @@ __all__ = [
     "inspect_checkpoint",
     "load_checkpoint",
     "load_model_folder",
+    "load_tokenizer",
     "save_checkpoint",
     "save_model_folder",
+    "save_tokenizer",
 ]

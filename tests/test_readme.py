@@ -26,7 +26,8 @@ def read(name):
 
 
 def blocks(name, language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", read(name), re.M | re.S)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", read(name), re.M | re.S)
+    return [text for kind, text in found if kind == language]
 
 
 def commands(name):
