@@ -19,6 +19,9 @@ UNUSED_SLOTS = 99
 # A smaller vocabulary has better uses for a tenth of its places.
 SMALLEST_WITH_UNUSED_SLOTS = 1000
 
+# The largest published vocabularies of BERTs have some half a million pieces, in ten megabytes.
+_MOST_BYTES = 64 * 2**20
+
 # Bounds of what is in memory at once while words are counted and handed on.
 _MOST_CHUNKS = 1 << 18
 _MOST_CHARACTERS = 1 << 16
@@ -39,6 +42,9 @@ def load_vocabulary(path: str | os.PathLike, special_pieces: Sequence[str] = SPE
             f"Expected a vocabulary file (vocab.txt, one piece a line). Received: {path}, which "
             + ("is a folder; give the file inside it." if path.is_dir() else "does not exist.")
         )
+    size = path.stat().st_size
+    if size > _MOST_BYTES:
+        raise ValueError(f"Expected a vocabulary of at most {_MOST_BYTES} bytes. Received: {path} of {size} bytes.")
     content = path.read_bytes()
     if not content.strip():
         raise ValueError(f"Expected one piece a line in {path}, but the file is empty. Was its download interrupted?")
