@@ -435,9 +435,12 @@ def flip(folder):
     (folder / DATA).write_bytes(content)
 
 
-def huge(folder):
-    with open(folder / "bert_config.json", "r+b") as file:
-        file.truncate(2**30)
+def huge(name):
+    def damage(folder):
+        with open(folder / name, "r+b") as file:
+            file.truncate(2**30)
+
+    return damage
 
 
 def remove(name):
@@ -503,7 +506,7 @@ BAD = {
     "data changed": (flip, r"whose tensor (bert|cls)/\S+ cannot be read"),
     "config truncated": (cut("bert_config.json", 100), "JSON object in .*bert_config.json.*interrupted"),
     "config empty": (cut("bert_config.json", 0), "JSON object in .*bert_config.json.*interrupted"),
-    "config oversized": (huge, "JSON file of at most"),
+    "config oversized": (huge("bert_config.json"), "JSON file of at most"),
     "config a list": (text("bert_config.json", "[1]"), "Received: a list"),
     "another model": (config(model_type="albert"), "model_type='bert'.*Received: model_type='albert'"),
     "a factorised table": (config(embedding_size=4), "embedding_size equal to hidden_size"),
@@ -541,6 +544,7 @@ BAD = {
     "not finite": (spoil(KEY, POOLER[1]), f"Received NaN or infinity in: {KEY}, {POOLER[1]}"),
     "vocabulary missing": (remove("vocab.txt"), "Expected a vocabulary file"),
     "vocabulary empty": (cut("vocab.txt", 0), "but the file is empty"),
+    "vocabulary oversized": (huge("vocab.txt"), "Expected a vocabulary of at most"),
     "vocabulary shorter": (
         vocabulary(lambda pieces: pieces[:-3]),
         r"vocabulary of vocab_size=\d+.*Received: \d+ pieces",

@@ -31,7 +31,7 @@ from keras_bert.checkpoints.source import NEED_CLASSES, Source
 from keras_bert.checkpoints.tensor_files import read_json
 from keras_bert.checkpoints.weights import Rule
 from keras_bert.config import BertConfig
-from keras_bert.text import Tokenizer, load_vocabulary, save_vocabulary
+from keras_bert.text import Tokenizer, guess_lowercase, load_vocabulary, save_vocabulary
 
 _logger = logging.getLogger("keras_bert")
 
@@ -265,7 +265,7 @@ def _described_config(description: Description, config: BertConfig, file: Path, 
         described = BertConfig.from_dict({**description.config, "pooler_act": "tanh" if has_pooler else None})
     except ValueError as error:
         raise ValueError(f"{file.parent / 'keras_bert.json'}: {error}") from error
-    differs = [name for name in _FIELDS if getattr(config, name) != getattr(described, name)]
+    differs = [name for name in (*_FIELDS, "layer_norm_eps") if getattr(config, name) != getattr(described, name)]
     if differs:
         raise ValueError(
             f"Expected one config in {file} and in keras_bert.json beside it. Received: "
@@ -282,8 +282,6 @@ def _lowercase(path: Path, pieces: list[str]) -> bool:
         return True
     if "cased" in name:
         return False
-    from keras_bert.text.vocabulary import guess_lowercase
-
     return guess_lowercase(pieces)
 
 
