@@ -488,6 +488,16 @@ def test_a_token_of_the_environment_and_a_server_out_of_order(tmp_path):
     assert "500" in absent["message"]
 
 
+def test_a_cache_that_cannot_be_written(tmp_path):
+    """An error of the disk is no error of the hub."""
+    (tmp_path / "file").write_text("")
+    repositories = {"user/a": {"files": contents(*SMALL, "model.safetensors"), "revisions": {"main": COMMIT}}}
+    with serve(repositories) as server:
+        (found,) = fetch([["user/a"]], tmp_path, HF_ENDPOINT=server.url, HF_HUB_CACHE=str(tmp_path / "file" / "cache"))
+    assert found["error"] == "NotADirectoryError"
+    assert "file/cache" in found["message"]
+
+
 def test_no_network(tmp_path):
     """A server that refuses connections: what is cached loads, and the rest is an error at once."""
     fill_cache(tmp_path, "user/model", contents(*SMALL, "model.safetensors"))

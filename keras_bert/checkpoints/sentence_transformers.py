@@ -10,6 +10,9 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
+import safetensors.numpy
+
 from keras_bert.checkpoints import hugging_face
 from keras_bert.checkpoints.folder import ModelFolder, head_arguments
 from keras_bert.checkpoints.source import Source, say
@@ -179,11 +182,6 @@ def _max_length(values: dict, source: Source, folder: Path) -> int:
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
         raise ValueError(f"Expected max_seq_length of {folder} to be a number of tokens. Received: {length!r}")
     return min(length, source.config.max_position_embeddings)
-
-
-def _is_cross_encoder(values: dict) -> bool:
-    """Whether the transformer is a classifier of pairs, which has no module but itself."""
-    return values.get("transformer_task") == "sequence-classification"
 
 
 def _with_embedder(source: Source, path: Path, modules: list[tuple[str, str]], values: dict) -> Source:
@@ -395,9 +393,6 @@ def _pooling_config(pooling: tuple[str, ...], width: int) -> dict:
 
 
 def _save_dense(layer, arguments: dict, path: Path) -> None:
-    import numpy as np
-    import safetensors.numpy
-
     names = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
     act = arguments["projection_act"]
     if act not in names:
