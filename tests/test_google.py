@@ -451,6 +451,10 @@ def text(name, content):
     return lambda folder: (folder / name).write_text(content)
 
 
+def objects(folder):
+    tf.train.Checkpoint(table=tf.Variable(tf.zeros([4, 4]))).write(str(folder / "bert_model.ckpt"))
+
+
 def config(**fields):
     def damage(folder):
         values = json.loads((folder / "bert_config.json").read_text())
@@ -504,6 +508,7 @@ BAD = {
     "data oversized": (cut(DATA, 10**6), r"Expected \d+ bytes of tensors.*Received: 1000000 bytes"),
     "data missing": (remove(DATA), r"Expected \d+ bytes of tensors.*Received: 0 bytes in 0 files"),
     "data changed": (flip, r"whose tensor (bert|cls)/\S+ cannot be read"),
+    "TensorFlow 2's": (objects, "by the names of google-research/bert.*Received: a checkpoint of TensorFlow 2"),
     "config truncated": (cut("bert_config.json", 100), "JSON object in .*bert_config.json.*interrupted"),
     "config empty": (cut("bert_config.json", 0), "JSON object in .*bert_config.json.*interrupted"),
     "config oversized": (huge("bert_config.json"), "JSON file of at most"),
@@ -552,7 +557,11 @@ BAD = {
     "duplicate pieces": (vocabulary(lambda pieces: [*pieces[:-1], "cat"]), "each piece once.*'cat' in lines"),
     "no special pieces": (vocabulary(lambda pieces: ["x", *pieces[1:]]), r"Missing: \[PAD\]"),
     "index missing": (remove(INDEX), "Expected a TensorFlow checkpoint in"),
-    "config missing": (remove("bert_config.json"), "Expected bert_config.json beside"),
+    "config missing": (remove("bert_config.json"), "Expected bert_config.json beside.*Received: no .json file"),
+    "config renamed": (
+        lambda folder: (folder / "bert_config.json").rename(folder / "bert_config_small.json"),
+        "Expected bert_config.json beside.*Received: bert_config_small.json; rename",
+    ),
     "a checkpoint beside": (text("checkpoint", 'model_checkpoint_path: "../other/model.ckpt"'), "leads out of it"),
     "a checkpoint elsewhere": (text("checkpoint", 'model_checkpoint_path: "/tmp/model.ckpt"'), "leads out of it"),
     "a checkpoint that is gone": (

@@ -1,8 +1,8 @@
 """Google's TF1 checkpoints, as google-research/bert has them: bert_config.json, vocab.txt and bert_model.ckpt.
 
 "gelu" is read and written as "gelu", by the error function: Google trained its published weights so, and transformers
-converted them so. The repository computes it by tanh since 2019, without another name; the two differ by less than
-0.0005. "gelu_new" and "silu" are written as they are; Google's own scripts do not know them and say so.
+converted them so. Later, the repository computed it by tanh under the same name; the two differ by less than 0.0005.
+"gelu_new" and "silu" are written as they are; Google's own scripts do not know them and say so.
 
 Google's files say neither whether text is lower-cased nor what classes are called, and have one name for three heads. A
 checkpoint that is written here has a keras_bert.json beside Google's files, which says so, and which others ignore.
@@ -55,10 +55,12 @@ _CLASSIFIER_DROPOUT = 0.1
 
 _TABLES = ("word_embeddings", "position_embeddings", "token_type_embeddings")
 _VARIABLES = "|".join(("kernel", "bias", "gamma", "beta", *_TABLES, "output_weights", "output_bias"))
+# What TensorFlow 2 writes beside the variables.
+_OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
 # What hangs beneath a variable belongs to its optimizer, whatever that is called: adam_m, lamb_v, Adam_1 ...
 _IGNORED = re.compile(
     rf"(.*/)?({_VARIABLES})/.+|global_step|beta[12]_power(_\d+)?|(.*/)?((current_)?loss_scale|good_steps|save_counter)"
-    r"|_CHECKPOINTABLE_OBJECT_GRAPH"
+    rf"|{_OBJECTS}"
 )
 # Bytes that may stand between two tensors of a data file.
 _MOST_PADDING = 4096
@@ -177,9 +179,18 @@ def open_source(path: Path) -> Source:
     """
     file = path / "bert_config.json"
     if not file.is_file():
-        raise FileNotFoundError(f"Expected bert_config.json beside the checkpoint in {path}. Received: none.")
+        others = ", ".join(sorted(other.name for other in path.glob("*.json"))) or "no .json file"
+        raise FileNotFoundError(
+            f"Expected bert_config.json beside the checkpoint in {path}. Received: {others}; rename the config."
+        )
     values = read_json(file)
     tensors = CheckpointFiles(_prefix(path))
+    if _OBJECTS in tensors.shapes and "bert/embeddings/word_embeddings" not in tensors.shapes:
+        raise ValueError(
+            f"Expected variables by the names of google-research/bert in {path}, such as "
+            "bert/embeddings/word_embeddings. Received: a checkpoint of TensorFlow 2, which keeps objects without such "
+            "names; use the model's TF1 or Hugging Face release."
+        )
     has_pooler = any(name.startswith("bert/pooler/") and not _IGNORED.fullmatch(name) for name in tensors.shapes)
     config = _config(values, file, has_pooler)
     description = read_description(path) if (path / "keras_bert.json").is_file() else None
