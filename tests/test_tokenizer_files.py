@@ -77,6 +77,10 @@ FOLDERS = {
         unk_token="<unk>",
         pad_token={"__type": "AddedToken", **added("<pad>")},
     ),
+    "marks that transformers writes": with_settings(
+        mask_token={"__type": "AddedToken", **added("[MASK]", lstrip=True, rstrip=True)},
+        additional_special_tokens=[{"__type": "AddedToken", **added("<e>")}],
+    ),
     "other names in the map": {
         **with_settings(renamed(UNK="<unk>"), unk_token="[UNK]"),
         MAP: {"unk_token": {"content": "<unk>", "lstrip": True, "normalized": False}},
@@ -151,6 +155,14 @@ def test_as_autotokenizer(tmp_path, name):
         assert expected in (None, getattr(tokenizer, f"{role}_id"))
     longest = other.model_max_length
     assert load_max_length(tmp_path) == (longest if longest < 10**9 else None)
+
+
+def test_normalized_special_pieces(tmp_path):
+    """transformers finds them in other cases too; here they are found as they are written."""
+    write(tmp_path, with_settings(mask_token={"__type": "AddedToken", **added("[MASK]", normalized=True)}))
+    texts = ["a[MASK]b", "a [ mask ] b"]
+    ids = load_tokenizer(tmp_path).tokenize(texts).to_list()
+    assert ids == auto_tokenizer(tmp_path)(texts, add_special_tokens=False)["input_ids"]
 
 
 def test_added_ideographs(tmp_path):

@@ -7,8 +7,9 @@ Which file decides is as in transformers 5 (AutoTokenizer, BertTokenizer):
 - special_tokens_map.json wins over tokenizer_config.json, but neither it nor the added tokens of the other files are
   read where tokenizer_config.json has `added_tokens_decoder`.
 
-One thing is as in transformers 4: pieces of added_tokens.json that special_tokens_map.json calls special are found as
-they are written. transformers 5 takes them for ordinary ones, which are found in any case where the model lower-cases.
+Special pieces are found as they are written. transformers 5 finds some of them in any case where the model lower-cases:
+[MASK] and the like where a file says `normalized`, and pieces of added_tokens.json that special_tokens_map.json alone
+calls special. That is of no use to anyone, and refusing such folders would not be either.
 
 Nothing in these files is executed, and no path that they name is opened.
 """
@@ -111,7 +112,7 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
             f"Expected all special pieces among added_tokens in {file}: {', '.join(roles.values())}. Missing: "
             f"{', '.join(sorted({*roles.values()} - found_whole.keys()))}. Those are found in texts, others are not."
         )
-    _check_found_whole(found_whole.values(), rules, folder)
+    _check_found_whole(found_whole.values(), roles.values(), rules, folder)
     _check_settings(settings, {*roles.values(), *found_whole}, folder / "tokenizer_config.json")
     return Tokenizer(
         pieces,
@@ -338,9 +339,10 @@ def _boolean(values, name, default, path):
     return value
 
 
-def _check_found_whole(tokens, rules, path):
+def _check_found_whole(tokens, roles, rules, path):
     """Raises ValueError for pieces that transformers finds in the text in another way than as they are written."""
     stripped = rules["lowercase"] if rules["strip_accents"] is None else rules["strip_accents"]
+    lowers = rules["lowercase"] or stripped
     for token in tokens:
         if token.single_word:
             raise ValueError(
@@ -348,7 +350,8 @@ def _check_found_whole(tokens, rules, path):
                 f"{path}, which is not supported and gives other ids."
             )
         # After lower case and accents, other texts can match it too, unless it has no letters or only ideographs.
-        if token.normalized and (rules["lowercase"] or stripped) and not all(map(_has_one_form, token.content)):
+        other_forms = token.content not in roles and not all(map(_has_one_form, token.content))
+        if token.normalized and lowers and other_forms:
             raise ValueError(
                 f"Expected added pieces that are looked for before lower case and accents. Received: normalized for "
                 f"{token.content!r} in {path}, which is not supported and gives other ids; if the model never saw it "
