@@ -12,11 +12,11 @@ space; CJK ideographs are words of their own (`split_chinese`); canonical decomp
 dropped, as `bytes.decode("utf-8", "ignore")` does.
 
 What a table of single code points cannot say, and where the references differ from each other:
-- Canonical decomposition also sorts neighbouring combining marks. Marks that are dropped with the accents cannot differ.
-  83 marks stay (spacing ones, and those that Unicode added after the tables of `tokenizers`: U+08D4 to U+08E1, Adlam,
-  Glagolitic and a few more): beside another mark, in an order that Unicode calls non-canonical, one of them keeps its
-  place here, and `tokenizers` moves it. Ids differ where the vocabulary has pieces with such marks, else offsets only,
-  by the marks moved. `strip_accents=False` decomposes nothing, and nothing differs.
+- Canonical decomposition also sorts neighbouring combining marks. Those dropped with the accents cannot differ.
+  83 marks stay (spacing ones, and some that Unicode added after the tables of `tokenizers`: U+08D4 to U+08E1, Adlam,
+  Glagolitic and a few more): beside another mark, in an order that Unicode calls non-canonical, they keep their place
+  here, and `tokenizers` moves them. Ids differ where the vocabulary has pieces with such marks, else offsets only, by
+  the marks moved. `strip_accents=False` decomposes nothing, and nothing differs.
 - Capital sigma becomes 'σ' everywhere, as in `tokenizers`; Google's script writes 'ς' at the end of a word.
 - `tokenizers` drops private-use characters, and U+2B820 to U+2B91F are not ideographs to it; in Google's script private
   use is kept and those are ideographs.

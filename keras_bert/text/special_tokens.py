@@ -63,7 +63,8 @@ def may_hold(ids, sequences: Sequence[Sequence[int]]):
     return tf.cond(tf.reduce_any(begins), compare, lambda: tf.constant(False))
 
 
-def may_overlap(pieces: Sequence[str]) -> bool:
+@functools.cache
+def may_overlap(pieces: tuple[str, ...]) -> bool:
     """Whether a text can hold two of the pieces in such a way that they share characters and start apart."""
     encoded = [piece.encode() for piece in pieces]
     return any(
@@ -74,7 +75,7 @@ def may_overlap(pieces: Sequence[str]) -> bool:
     )
 
 
-def find_pieces(data, pieces: Sequence[str]):
+def find_pieces(data, pieces: tuple[str, ...]):
     """Finds pieces in texts, leftmost first and then longest, none inside another.
 
     Args:

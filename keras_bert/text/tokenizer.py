@@ -150,7 +150,7 @@ class Tokenizer(keras.layers.Layer):
     @functools.cached_property
     def _special_pieces(self):
         """What is looked for in the text."""
-        return sorted({*self._special_tokens.values(), *self._additional_special_tokens})
+        return tuple(sorted({*self._special_tokens.values(), *self._additional_special_tokens}))
 
     @functools.cached_property
     def _telltales(self):
