@@ -1,5 +1,6 @@
 """The tokenizer as a layer: golden ids, edges, its properties, its saving. More: test_tokenizer_*.py."""
 
+import hashlib
 import json
 import pathlib
 import sys
@@ -71,7 +72,17 @@ def test_properties():
     others.append(Tokenizer(SMALL, split_chinese=False))
     assert {one.hash for one in same} == {tokenizer.hash}
     assert len({tokenizer.hash, *(one.hash for one in others)}) == 5
-    assert len(tokenizer.hash) == 64
+    assert tokenizer.hash == hashlib.sha256(json.dumps([SMALL, True, True, True]).encode()).hexdigest(), (
+        "in old folders"
+    )
+    more = [
+        {"additional_special_tokens": ["a"]},
+        {"split_special_tokens": True},
+        {"special_tokens": {"sep_token": "a"}},
+    ]
+    assert len({tokenizer.hash, *(Tokenizer(SMALL, **rules).hash for rules in more)}) == 4
+    orders = [Tokenizer(SMALL, additional_special_tokens=pieces) for pieces in (["a", "b"], ["b", "a", "b"])]
+    assert orders[0].hash == orders[1].hash
     with pytest.raises(ValueError, match=r"Missing: \[MASK\]"):
         Tokenizer(SPECIAL_PIECES[:-1])
 
