@@ -1,7 +1,9 @@
 """Damaged and foreign checkpoints: each is refused with what was expected, what came and what to do, and nothing loads."""
 
 import json
+import random
 import re
+import shutil
 import struct
 
 import numpy as np
@@ -10,6 +12,7 @@ import safetensors.numpy
 from hugging_face_cases import load_golden, tensors_of, write_case
 
 import keras_bert as kb
+from keras_bert.checkpoints.convert import WRITTEN_FORMATS
 
 CASE = load_golden()["pretraining"]
 TABLE = "bert.embeddings.word_embeddings.weight"
@@ -236,3 +239,61 @@ def test_a_failed_write_leaves_nothing(folder, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         kb.convert_checkpoint(folder, tmp_path / "out", "hf")
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.fixture(scope="module")
+def every_format(tmp_path_factory):
+    """One masked LM in every format, and an embedder."""
+    root = tmp_path_factory.mktemp("every_format")
+    source = write_case(CASE, root / "source", hidden_act="gelu_new")
+    for format in WRITTEN_FORMATS:
+        kb.convert_checkpoint(source, root / format, format, task="masked_lm")
+    kb.convert_checkpoint(source, root / "embedder", "hf", task="embedder")
+    return [root / name for name in (*WRITTEN_FORMATS, "embedder")]
+
+
+STRANGE = [None, True, 0, -1, 10**12, 1.5, 1e30, "x", "", "../x", [], {}, [1], {"a": 1}]
+
+
+def damage_json(text, draw):
+    """Puts something strange into one place of a JSON file, or takes something out."""
+    values = json.loads(text)
+    inner = values
+    while isinstance(inner, dict) and inner or isinstance(inner, list) and inner:
+        key = draw.choice(list(inner)) if isinstance(inner, dict) else draw.randrange(len(inner))
+        if draw.random() < 0.4 or not isinstance(inner[key], (dict, list)) or not inner[key]:
+            if draw.random() < 0.2:
+                del inner[key]
+            else:
+                inner[key] = draw.choice(STRANGE)
+            break
+        inner = inner[key]
+    return json.dumps(values)
+
+
+def damage_bytes(content, draw):
+    content, kind = bytearray(content), draw.random()
+    if kind < 0.3:
+        return content[: draw.randrange(len(content) + 1)]
+    for _ in range(draw.choice([1, 3, 20])):
+        content[draw.randrange(min(len(content), draw.choice([64, 2000, 10**9])))] = draw.randrange(256)
+    return content if kind < 0.9 else content + b"more"
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.filterwarnings("ignore")
+def test_random_damage_is_harmless_or_an_error_that_says_what_was_expected(every_format, tmp_path, seed):
+    draw = random.Random(seed)
+    for number in range(20):
+        folder = tmp_path / str(number)
+        shutil.copytree(draw.choice(every_format), folder)
+        file = draw.choice(sorted(path for path in folder.rglob("*") if path.is_file()))
+        if file.suffix == ".json":
+            file.write_text(damage_json(file.read_text(encoding="utf-8"), draw), encoding="utf-8")
+        else:
+            file.write_bytes(damage_bytes(file.read_bytes(), draw))
+        try:
+            kb.load_checkpoint(folder, draw.choice([None, "masked_lm", "classifier", "embedder", "encoder"]))
+        except (ValueError, FileNotFoundError) as error:
+            assert re.search("Expected|must (be|divide)|belongs? to", str(error)), f"{file}: {error}"
+        shutil.rmtree(folder)

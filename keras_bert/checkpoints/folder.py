@@ -149,6 +149,9 @@ def read_description(path: Path, vocabulary: str = "vocab.txt") -> Description:
             raise KeyError(task, *head)
         if set(values["tokenizer"]) - {*_RULES, "hash"}:
             raise KeyError(*set(values["tokenizer"]) - {*_RULES, "hash"})
+        special = [*dict(rules.get("special_tokens") or {}).values(), *rules.get("additional_special_tokens", ())]
+        if not all(isinstance(piece, str) for piece in special):
+            raise TypeError(f"special pieces must be strings, not {special!r:.100}")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"Expected the description of a model in {file}. Received a file that cannot be read as one "
@@ -159,7 +162,6 @@ def read_description(path: Path, vocabulary: str = "vocab.txt") -> Description:
             f"Expected format_version {FORMAT_VERSION} in {file}. Received: {version!r}; the folder was written by "
             "another version of keras_bert."
         )
-    special = (*(rules.get("special_tokens") or {}).values(), *rules.get("additional_special_tokens", ()))
     tokenizer = Tokenizer(load_vocabulary(path / vocabulary, special or SPECIAL_PIECES), **rules)
     if tokenizer.hash != expected_hash:
         raise ValueError(

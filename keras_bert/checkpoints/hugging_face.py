@@ -111,7 +111,8 @@ def _labels(values: dict, path: Path) -> list[str] | None:
 def _heads(values, architecture, rules, shapes, labels) -> dict[str, dict]:
     """The tasks whose heads are in the file, the one that its class names first."""
     tasks = {name: task for task, name in architecture.classes.items()} | OTHER_CLASSES
-    named = tasks.get(next(iter(values.get("architectures") or ()), None))
+    classes = values.get("architectures")
+    named = tasks.get(str(classes[0])) if isinstance(classes, list) and classes else None
     present = {
         task
         for task, layers in {

@@ -103,7 +103,7 @@ class WeightFiles:
                 handle = h5py.File(path, "r")
                 # Goes through what the file itself holds; links to other files are not followed.
                 handle.visititems(lambda name, item, start=start, path=path: self._add(start + name, item, path))
-            except (OSError, RuntimeError, KeyError) as error:
+            except (OSError, RuntimeError, KeyError, TypeError) as error:
                 raise ValueError(
                     f"Expected a complete HDF5 file. Received: {path}, which h5py cannot read "
                     f"({str(error).splitlines()[0]}); was its download interrupted?"
