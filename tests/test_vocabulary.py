@@ -160,6 +160,25 @@ def test_learn_names_every_character(language, lowercase):
     assert found == [word for word, _ in words]
 
 
+def test_rare_characters_are_left_out_where_there_is_no_room():
+    common, rare = "天地玄黄宇宙洪荒", "日月盈昃"
+    texts = [common] * 100 + [f"{character} x{character}y" for character in rare] + ["xy ab"] * 100
+    assert set(common + rare) <= set(learn_vocabulary(texts, size=100))
+    for size in (24, 25):
+        pieces = learn_vocabulary(texts, size=size)
+        # Of those that occur equally often, the first by code point stay.
+        assert pieces == [
+            *SPECIAL_PIECES,
+            *sorted("xyab" + common + "日昃月盈"[: size - 21]),
+            "##a",
+            "##b",
+            "##x",
+            "##y",
+        ]
+    with pytest.raises(ValueError, match="at least 25: 5 special pieces and 20 for the 16 different characters"):
+        learn_vocabulary(texts, size=20)
+
+
 def test_learn_drops_what_is_no_character():
     assert learn_vocabulary(["a\ud800b"] * 2, size=20) == [*SPECIAL_PIECES, "a", "b", "##a", "##b", "ab"]
 

@@ -5,6 +5,7 @@ continue a word start with "##".
 """
 
 import collections
+import itertools
 import os
 import pathlib
 import re
@@ -22,6 +23,8 @@ SMALLEST_WITH_UNUSED_SLOTS = 1000
 # The largest published vocabularies of BERTs have some half a million pieces, in ten megabytes.
 _MOST_BYTES = 64 * 2**20
 
+# Which part of a text's characters may be unknown rather than a vocabulary be refused: those are rare ideographs.
+_MOST_LEFT_OUT = 0.01
 # Bounds of what is in memory at once while words are counted and handed on.
 _MOST_CHUNKS = 1 << 18
 _MOST_CHARACTERS = 1 << 16
@@ -151,7 +154,8 @@ def learn_vocabulary(
 
     Args:
         texts: any strings; read once, one at a time: what is kept of them is how often each word occurs.
-        size: number of pieces wanted; fewer come back when the texts do not hold more.
+        size: number of pieces wanted; fewer come back when the texts do not hold more. Where it cannot hold all
+            characters, the rarest are left out, and are unknown to the tokenizer, up to one in a hundred of the text.
         lowercase: lower case and no accents, as in the uncased models.
         min_frequency: how often two pieces must stand side by side to be joined.
         progress: called with the number of texts read so far.
@@ -159,7 +163,7 @@ def learn_vocabulary(
             any other; None: 99, but none in a vocabulary of less than `SMALLEST_WITH_UNUSED_SLOTS` pieces.
 
     Raises:
-        ValueError: there is no text, or `size` cannot hold the special pieces and the characters.
+        ValueError: there is no text, or `size` cannot hold the special pieces and (all but rare) characters.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
@@ -174,19 +178,26 @@ def learn_vocabulary(
     counts = _count_words(texts, normalizer, splitter, progress)
     if not counts:
         raise ValueError("Expected texts to learn a vocabulary from. Received no text, or white space only.")
-    characters = sorted(set().union(*counts))
-    inside_words = [
-        f"##{c}" for c in characters if len(splitter.pre_tokenize_str(normalizer.normalize_str(f"a{c}a"))) == 1
-    ]
     padding, *others = SPECIAL_PIECES
     special = [padding, *(f"[unused{i}]" for i in range(1, unused_slots + 1)), *others]
-    alphabet = [*special, *characters, *inside_words]
-    if size < len(alphabet):
+
+    occurrences = collections.Counter()
+    for word, count in counts.items():
+        for character in word:
+            occurrences[character] += count
+    inside_words = {c for c in occurrences if len(splitter.pre_tokenize_str(normalizer.normalize_str(f"a{c}a"))) == 1}
+    by_rank = sorted(occurrences, key=lambda c: (-occurrences[c], c))
+    needed = list(itertools.accumulate((1 + (c in inside_words) for c in by_rank), initial=len(special)))
+    rare = [c for c, last in zip(by_rank, needed[1:], strict=True) if last > size]
+    if sum(occurrences[c] for c in rare) > _MOST_LEFT_OUT * occurrences.total():
         raise ValueError(
-            f"Expected a size of at least {len(alphabet)}: {len(special)} special pieces and "
-            f"{len(alphabet) - len(special)} for the {len(characters)} different characters of the texts. "
+            f"Expected a size of at least {needed[-1]}: {len(special)} special pieces and "
+            f"{needed[-1] - len(special)} for the {len(occurrences)} different characters of the texts. "
             f"Received: size={size}. Ask for more pieces, or clean rare characters from the texts."
         )
+    characters = sorted(occurrences.keys() - rare)
+    alphabet = [*special, *characters, *(f"##{c}" for c in characters if c in inside_words)]
+    words = {word: count for word, count in counts.items() if not rare or not set(rare).intersection(word)}
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = splitter
     trainer = trainers.WordPieceTrainer(
@@ -196,7 +207,7 @@ def learn_vocabulary(
         special_tokens=alphabet,
         limit_alphabet=len(characters),
     )
-    tokenizer.train_from_iterator(_repeated(counts), trainer)
+    tokenizer.train_from_iterator(_repeated(words), trainer)
     ids = tokenizer.get_vocab()
     return sorted(ids, key=ids.get)
 
