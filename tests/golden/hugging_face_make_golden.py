@@ -1,4 +1,4 @@
-"""Makes hugging_face_golden.json: what transformers' BERT and DistilBERT answer, with weights that tests can make again.
+"""Makes hugging_face_golden.json: what transformers' BERT and DistilBERT answer, with weights that tests can make.
 
     pip install torch transformers && python tests/golden/hugging_face_make_golden.py
 
