@@ -87,6 +87,21 @@ def test_every_way_as_in_tokenizers(tokenizer, max_length, segments, truncation,
     assert lists(together) == inputs_of(expected)
 
 
+def test_as_in_transformers(tokenizer):
+    transformers = pytest.importorskip("transformers", reason="compares with transformers, which is not installed")
+    other = transformers.BertTokenizerFast({piece: i for i, piece in enumerate(VOCABULARY)})
+    texts = made_texts(np.random.default_rng(1), 20), made_texts(np.random.default_rng(2), 20)
+    ways = {"max_length": 12, "padding": "longest", "pad_to_multiple_of": 6}
+    expected = other(*texts, truncation="longest_first", **ways)
+    assert lists(Preprocessor(tokenizer, **ways)(texts)) == dict(expected)
+    words = [text.split() for text in texts[0]]
+    expected = other(words, truncation=True, is_split_into_words=True, **ways)
+    word_ids = [[-1 if i is None else i for i in expected.word_ids(row)] for row in range(len(words))]
+    assert lists(WordPreprocessor(tokenizer, **ways)(words)) == {**expected, "word_ids": word_ids}
+    with pytest.raises(ValueError, match="not a multiple of pad_to_multiple_of"):
+        other("a", truncation=True, **{**ways, "max_length": 13})  # as here: see test_bad_arguments
+
+
 def test_batches_of_different_sizes(tokenizer):
     preprocess = Preprocessor(tokenizer, 6)
     for pair in ((["a"], ["b", "c"]), (["a", "b"], ["c"]), ("a", ["b", "c"]), (["a"], [])):

@@ -95,6 +95,31 @@ def test_pairs_as_in_tokenizers(tokenizer, max_length, stride, padding, pad_to_m
     assert lists(preprocess((list(questions), list(contexts)))) == expected_windows(other, fitting)
 
 
+def test_names_and_values_as_in_transformers(tokenizer):
+    transformers = pytest.importorskip("transformers", reason="compares with transformers, which is not installed")
+    vocabulary = {piece: i for i, piece in enumerate(tokenizer.vocabulary)}
+    other = transformers.BertTokenizerFast(vocabulary, strip_accents=False)
+    questions, contexts = ["a b", "", "ab"], ["É a,中文 aba " * 5, "", "c"]
+    expected = other(
+        questions,
+        contexts,
+        max_length=12,
+        stride=3,
+        truncation="only_second",
+        padding=True,
+        pad_to_multiple_of=4,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+    )
+    outputs = lists(WindowPreprocessor(tokenizer, 12, 3, pad_to_multiple_of=4)((questions, contexts)))
+    sequence_ids = outputs.pop("sequence_ids")
+    assert sequence_ids == [
+        [-1 if i is None else i for i in expected.sequence_ids(row)] for row in range(len(sequence_ids))
+    ]
+    outputs["offset_mapping"] = [[tuple(place) for place in row] for row in outputs["offset_mapping"]]
+    assert outputs == dict(expected)
+
+
 def test_every_piece_is_in_a_window_and_back_in_the_text(tokenizer):
     context = "É a,中文 aba " * 5
     outputs = lists(WindowPreprocessor(tokenizer, 12, 3)((["ab c"], [context])))
