@@ -28,7 +28,8 @@ LOADERS = {
     "keras_bert": ("import tensorflow, keras, keras_bert as kb", "model = kb.load_checkpoint({path!r})"),
     "transformers": (
         "import torch, transformers; transformers.utils.logging.disable_progress_bar(); transformers.BertModel",
-        "model = transformers.AutoModel.from_pretrained({path!r}); transformers.AutoTokenizer.from_pretrained({path!r})",
+        "model = transformers.AutoModel.from_pretrained({path!r});"
+        "transformers.AutoTokenizer.from_pretrained({path!r})",
     ),
     "keras_hub": (
         "import tensorflow, keras, keras_hub",
