@@ -14,21 +14,24 @@ import subprocess
 import sys
 import tempfile
 
+# Not resource.getrusage: its peak is never below what the parent process had.
 MEASURE = """
-import resource, sys, time, json, os
+import re, sys, time, json, os
+memory = lambda key: int(re.search(key + r":\s*(\d+) kB", open("/proc/self/status").read())[1]) * 1024
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 sys.path.insert(0, {root!r})
 {before}
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-base, start = peak(), time.perf_counter()
+base, start = memory("VmRSS"), time.perf_counter()
 {load}
-print(json.dumps(dict(seconds=time.perf_counter() - start, memory=peak() - base)))
+print(json.dumps(dict(seconds=time.perf_counter() - start, memory=memory("VmHWM") - base)))
 """
 LOADERS = {
     "keras_bert": ("import tensorflow, keras, keras_bert as kb", "model = kb.load_checkpoint({path!r})"),
     "transformers": (
         "import torch, transformers; transformers.utils.logging.disable_progress_bar(); transformers.BertModel",
+        # It maps the file and reads what is looked at; loading means the same for all when every weight is.
         "model = transformers.AutoModel.from_pretrained({path!r});"
+        "[parameter.sum().item() for parameter in model.parameters()];"
         "transformers.AutoTokenizer.from_pretrained({path!r})",
     ),
     "keras_hub": (
