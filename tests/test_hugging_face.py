@@ -65,7 +65,7 @@ def test_the_numbers_of_transformers(folders, name, caplog):
 def test_transformers_itself(tmp_path, name):
     """Live: another seed of weights, saved by transformers; and what we write, loaded by transformers."""
     torch = pytest.importorskip("torch", reason="torch is not installed (extra test-parity)")
-    pytest.importorskip("transformers", reason="transformers is not installed (extra test-parity)")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra test-parity)")
     from golden.hugging_face_make_golden import answers, reference_model
 
     class_name, fields, task = CASES[name]
@@ -87,6 +87,10 @@ def test_transformers_itself(tmp_path, name):
     for key, value in again.eval().state_dict().items():
         assert torch.equal(value, theirs[key]), key
     compare(answers(again, inputs, class_name), answers(reference, inputs, class_name))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")
+    assert tokenizer("w1 w2", "w3")["input_ids"] == [2, 6, 7, 3, 8, 3]
+    if task == "encoder":
+        again(**tokenizer("w1 w2", return_tensors="pt"))  # with the inputs that the model takes, and no others
 
 
 @pytest.mark.parametrize("name", CASES)

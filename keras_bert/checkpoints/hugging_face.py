@@ -212,7 +212,7 @@ def save(folder: ModelFolder, path: Path) -> None:
     safetensors.numpy.save_file(arrays, path / "model.safetensors", metadata={"format": "pt"})
     text = json.dumps(_config_json(folder, config, model_type, architecture, task), indent=2, ensure_ascii=False)
     (path / "config.json").write_text(text + "\n", encoding="utf-8")
-    save_tokenizer(folder.tokenizer, path, model_max_length=folder.max_length)
+    save_tokenizer(folder.tokenizer, path, folder.max_length, architecture.tokenizer_class)
 
 
 def _config_json(folder, config, model_type, architecture, task) -> dict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from keras_bert.checkpoints.weights import Rule
@@ -73,15 +73,16 @@ class Architecture(NamedTuple):
     """One `model_type` of transformers.
 
     `fields`: names of BertConfig's fields in its config.json, where they differ; `fixed`: fields that it has no name
-    for. `classes`: its class for each task. `decoder`: the masked LM's output table, tied to the word embeddings.
-    `ignored`: buffers, and copies of tied weights.
+    for. `classes`: its class for each task; `tokenizer_class`: DistilBERT's returns no token types. `decoder`: the
+    masked LM's output table, tied to the word embeddings. `ignored`: buffers, and copies of tied weights.
     """
 
     prefix: str
-    rules: callable
+    rules: Callable[[str], list[Rule]]
     fields: Mapping[str, str]
     fixed: Mapping
     classes: Mapping[str, str]
+    tokenizer_class: str
     classifier_dropout: str
     decoder: str
     ignored: str
@@ -103,6 +104,7 @@ BERT = Architecture(
         "question_answerer": "BertForQuestionAnswering",
         "multiple_choice": "BertForMultipleChoice",
     },
+    tokenizer_class="BertTokenizer",
     classifier_dropout="classifier_dropout",
     decoder="cls.predictions.decoder",
     ignored=r"(bert\.)?embeddings\.(position_ids|token_type_ids)|cls\.predictions\.decoder\.(weight|bias)",
@@ -130,6 +132,7 @@ DISTILBERT = Architecture(
         "question_answerer": "DistilBertForQuestionAnswering",
         "multiple_choice": "DistilBertForMultipleChoice",
     },
+    tokenizer_class="DistilBertTokenizer",
     classifier_dropout="seq_classif_dropout",
     decoder="vocab_projector",
     ignored=r"(distilbert\.)?embeddings\.position_ids|vocab_projector\.weight",
