@@ -92,9 +92,9 @@ def test_equal_ranges_take_no_space():
     assert len(normalizer.build_double_array(values)) <= small + 2048
 
 
-@pytest.mark.parametrize("word_boundaries", ["kernel", "spaces"])
-def test_model_in_the_kernel(word_boundaries):
-    model = normalizer.build_normalizer_model(word_boundaries=word_boundaries)
+@pytest.mark.parametrize("split_chinese", [True, False])
+def test_model_in_the_kernel(split_chinese):
+    model = normalizer.build_normalizer_model(split_chinese=split_chinese, known="ab中\u2e5d")
     kernel = tf_text.FastBertNormalizer(model_buffer=tf.constant(np.frombuffer(model, np.uint8)))
 
     def normalize(text):
@@ -103,26 +103,22 @@ def test_model_in_the_kernel(word_boundaries):
     assert normalize("ÀÉ Ǆ ẞ Σ ½ ﬁ １") == "ae ǆ ß σ ½ ﬁ １"
     assert normalize("a\x00b\x07c\ufffdd\u200be\ue000f\U000f1234g\U0010ffffh") == "abcdefg\U0010ffffh"
     assert normalize("a\tb\u2028c\u3000d") == "a b c d"
-    assert normalize("中a，b") == {"kernel": "中a，b", "spaces": "中 a ， b"}[word_boundaries]
+    unknown = normalizer.UNKNOWN_CHARACTER
+    stand_ins = normalizer.stand_ins("ab中\u2e5d", split_chinese)
+    assert list(stand_ins) == (["\u2e5d"] if split_chinese else ["\u2e5d", "中"])
+    assert normalize("中a，b") == ("中a，b" if split_chinese else stand_ins["中"] + "a，b")
+    assert normalize("国\u2e5da\u2e53") == ("国" if split_chinese else unknown) + stand_ins["\u2e5d"] + "a" + unknown
     assert kernel.normalize([b"a\xffb\xe4\xb8c\xf0\x9f\x98d\xed\xa0\x80e\xc0\x80f\xe4"]).numpy()[0] == b"abcdef"
 
 
 def test_no_piece_of_the_table_is_too_long():
-    for word_boundaries in ("kernel", "spaces"):
-        lengths = [
-            len(replacement.encode())
-            for replacement in normalizer._replacements(True, True, True, word_boundaries).values()
-        ]
-        assert max(lengths) < 1 << normalizer._LENGTH_BITS
+    lengths = [len(text.encode()) for text in normalizer._replacements(True, True, False, "中国\u2e5d").values()]
+    assert max(lengths) < 1 << normalizer._LENGTH_BITS
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"word_boundaries": "x"}, "'kernel' or 'spaces'. Received: 'x'"),
-        ({"split_chinese": False}, "needs 'spaces'"),
-    ],
-)
-def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        normalizer.build_normalizer_model(**arguments)
+def test_more_stand_ins_than_private_use(monkeypatch):
+    monkeypatch.setattr(normalizer, "PRIVATE_USE", range(0x100000, 0x100002))
+    assert normalizer.stand_ins("中国", split_chinese=True) == {}
+    assert normalizer.stand_ins("中", split_chinese=False) == {"中": "\U00100000"}
+    with pytest.raises(ValueError, match="fewer than 2 ideographs where split_chinese=False. Received: 2"):
+        normalizer.stand_ins("中国", split_chinese=False)

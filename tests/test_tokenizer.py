@@ -19,12 +19,12 @@ from tokenizer_reference import reference  # noqa: E402
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden" / "tokenizer_golden.json").read_text(encoding="utf-8"))
 SMALL = [*SPECIAL_PIECES, "a", "##a", "##b", "b", "un", "##aff", "##able", ",", "中", "hello", "!"]
-# A mark that the wordpiece kernel takes for punctuation and `tokenizers` does not, in a vocabulary: the slower way.
+# A mark that the wordpiece kernel takes for punctuation and `tokenizers` does not, in a vocabulary.
 ODD = ["##\u2e5d", "\u2e5d"]
 
 
 @pytest.mark.parametrize("case", ["uncased", "cased"])
-@pytest.mark.parametrize("odd", [[], ODD], ids=["kernel", "spaces"])
+@pytest.mark.parametrize("odd", [[], ODD], ids=["common", "odd"])
 def test_golden(case, odd):
     tokenizer = Tokenizer(
         GOLDEN["vocabulary"] + [piece for piece in odd if piece not in GOLDEN["vocabulary"]], case == "uncased"
@@ -33,7 +33,7 @@ def test_golden(case, odd):
 
 
 def test_what_is_misjudged_by_the_kernel_is_rare():
-    """What sends a vocabulary the slower way; a Latin letter or a common ideograph among them would be a bug."""
+    """A Latin letter or a common ideograph among them would be a bug."""
     odd = normalizer.split_by_kernel_only()
     assert 256 <= len(odd) < 600
     assert all(ord(c) >= 0x600 for c in odd)

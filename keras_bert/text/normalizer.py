@@ -21,19 +21,21 @@ What a table of single code points cannot say, and where the references differ f
 - `tokenizers` drops private-use characters, and U+2B820 to U+2B91F are not ideographs to it; in Google's script private
   use is kept and those are ideographs.
 
-Where words end: the wordpiece kernel can split at punctuation and ideographs itself, which is fast, but by its own
-Unicode tables, which know marks that `tokenizers` does not know and the reverse. `word_boundaries="kernel"` leaves the
-splitting to it and corrects the rest: a mark that it does not split gets spaces, and a character that it should not
-split (`split_by_kernel_only`) becomes `UNKNOWN_CHARACTER`, which is right as long as no piece of the vocabulary holds
-such a character. `word_boundaries="spaces"` puts spaces around each such word and is right for every vocabulary.
+Where words end: the wordpiece kernel itself splits at punctuation and ideographs, which is fast, but by its own Unicode
+tables, which know marks that `tokenizers` does not know and the reverse. A mark that it does not split gets spaces. A
+character that it should not split (`split_by_kernel_only`; with `split_chinese=False` the ideographs too) becomes a
+private-use character, which it does not split: `UNKNOWN_CHARACTER`, or where a piece of the vocabulary holds the
+character one of its own (`stand_ins`), which takes its place in the piece too.
 """
 
 import functools
+from collections.abc import Iterable
 
 import numpy as np
 
-# Stands for characters that no vocabulary piece holds. Private use: dropped from the text itself, so never ambiguous.
-UNKNOWN_CHARACTER = "\U0010fffd"
+# Private use is dropped from the text itself, so what stands for other characters is never ambiguous.
+PRIVATE_USE = range(0x100000, 0x10FFFE)
+UNKNOWN_CHARACTER = chr(PRIVATE_USE[-1])  # stands for characters that no piece of the vocabulary holds
 
 # Layout of a trie value in the kernel (fast_bert_normalizer.h): changed flag, 24 bits of offset into the pool of
 # replacements, 6 bits of length in bytes; length 0 deletes the code point.
@@ -47,7 +49,7 @@ _IS_VALUE = 1 << 31
 _CODE_POINTS = 0x110000
 # Planes 4 to 13 hold no characters, 15 and 16 private use only; plane 14 holds tags and variation selectors.
 _ASSIGNED = (range(0x00001, 0x0D800), range(0x0E000, 0x40000), range(0xE0000, 0xE1000))
-_PRIVATE_PLANES = (range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
+_PRIVATE_PLANES = (range(0xF0000, 0xFFFFE), PRIVATE_USE)
 
 # What stands between the code points while the tables are read: the normalizer leaves a comma alone, and no combining
 # mark attaches across it; the word splitters leave a letter alone.
@@ -60,17 +62,16 @@ def build_normalizer_model(
     lowercase: bool = True,
     strip_accents: bool = True,
     split_chinese: bool = True,
-    word_boundaries: str = "kernel",
+    known: str = "",
 ) -> bytes:
-    """Returns the kernel's model, a flatbuffer; about a second the first time, then cached for the process."""
-    if word_boundaries not in ("kernel", "spaces"):
-        raise ValueError(f"word_boundaries must be 'kernel' or 'spaces'. Received: {word_boundaries!r}")
-    if word_boundaries == "kernel" and not split_chinese:
-        raise ValueError("The wordpiece kernel always splits ideographs: split_chinese=False needs 'spaces'.")
+    """Returns the kernel's model, a flatbuffer; about a second the first time, then cached for the process.
+
+    `known`: the characters of the vocabulary's pieces; only those of `split_by_kernel_only` matter.
+    """
     values = np.zeros(_CODE_POINTS, np.uint32)
     offsets = {"": 0}
     pool = bytearray(b" ")  # never empty: the kernel takes its address
-    for character, replacement in _replacements(lowercase, strip_accents, split_chinese, word_boundaries).items():
+    for character, replacement in _replacements(lowercase, strip_accents, split_chinese, known).items():
         length = len(replacement.encode())
         if replacement not in offsets:
             offsets[replacement] = len(pool)
@@ -105,26 +106,38 @@ def _flatbuffer(lower_case_nfd_strip_accents, values, data_for_codepoint_zero, p
 
 
 @functools.cache
-def split_by_kernel_only() -> frozenset[str]:
+def split_by_kernel_only(split_chinese: bool = True) -> frozenset[str]:
     """Returns the characters at which the wordpiece kernel splits words and `tokenizers` does not."""
+    return _kernel_splits() - _words(split_chinese)
+
+
+def stand_ins(known: Iterable[str], split_chinese: bool = True) -> dict[str, str]:
+    """Returns what stands for those of the known characters at which the kernel would split words wrongly."""
+    odd = sorted(split_by_kernel_only(split_chinese).intersection(known))
+    if len(odd) >= len(PRIVATE_USE):
+        raise ValueError(
+            f"Expected a vocabulary with fewer than {len(PRIVATE_USE)} ideographs where split_chinese=False. "
+            f"Received: {len(odd)}"
+        )
+    return {character: chr(code) for character, code in zip(odd, PRIVATE_USE, strict=False)}
+
+
+def _words(split_chinese):
+    """Returns the characters that are words of their own."""
     _, punctuation, ideographs = _bert_splits()
-    return _kernel_splits() - punctuation - ideographs
+    return punctuation | ideographs if split_chinese else punctuation
 
 
-def _replacements(lowercase, strip_accents, split_chinese, word_boundaries):
+def _replacements(lowercase, strip_accents, split_chinese, known):
     """Maps each code point that changes (but U+0000 and the private planes) to the string that takes its place."""
     from tokenizers.normalizers import BertNormalizer
 
-    characters, punctuation, ideographs = _bert_splits()
-    if word_boundaries == "kernel":
-        kernel = _kernel_splits()
-        final = {mark: f" {mark} " for mark in punctuation - kernel}
-        final |= dict.fromkeys(kernel - punctuation - ideographs, UNKNOWN_CHARACTER)
-    else:
-        final = {mark: f" {mark} " for mark in punctuation}
-        final |= {ideograph: f" {ideograph} " for ideograph in ideographs if split_chinese}
+    characters, _, _ = _bert_splits()
+    final = {mark: f" {mark} " for mark in _words(split_chinese) - _kernel_splits()}
+    final |= dict.fromkeys(split_by_kernel_only(split_chinese), UNKNOWN_CHARACTER)
+    final |= stand_ins(known, split_chinese)
     final = str.maketrans(final)
-    # Ideographs are split above, after the accents are gone: the order makes no difference to them.
+    # Ideographs are split after the accents are gone: the order makes no difference to them.
     normalizer = BertNormalizer(
         clean_text=True, handle_chinese_chars=False, strip_accents=strip_accents, lowercase=lowercase
     )

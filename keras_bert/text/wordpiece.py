@@ -15,8 +15,8 @@ from keras_bert.text import normalizer
 # script says 200). The kernel counts bytes, of which a character has one to four.
 MAX_CHARACTERS_PER_WORD = 100
 
-# The kernel's builder refuses longer pieces, so they are never found: none of 100 characters or less is that long in a
-# script that needs up to two bytes a character.
+# The kernel's builder refuses longer pieces, so they are never found: pieces of 65 characters and more, of up to four
+# bytes each (and never more than 100, see above).
 MAX_BYTES_PER_PIECE = 256
 
 
@@ -47,8 +47,8 @@ def row_of_each(row_splits, size):
 def bytes_of(texts):
     """Returns the bytes of texts, `tf.RaggedTensor` (B, (bytes)), int32: LiteRT compares no uint8.
 
-    The op itself, as in the other places that cut texts: the class around it checks row splits with so many ops that
-    tracing takes three times as long.
+    The op itself, as where texts are cut: the class around it checks row splits with so many ops that tracing takes
+    three times as long.
     """
     import tensorflow as tf
     from tensorflow_text.python.ops.byte_splitter import gen_byte_splitter
@@ -94,12 +94,6 @@ class WordPieceKernels:
         self.rules = (bool(lowercase), bool(strip_accents), bool(split_chinese))
 
     @functools.cached_property
-    def kernel_splits_words(self) -> bool:
-        """Whether the fast way is exact: see `word_boundaries` in normalizer.py."""
-        odd = normalizer.split_by_kernel_only() | {normalizer.UNKNOWN_CHARACTER}
-        return self.rules[2] and odd.isdisjoint("".join(self.vocabulary))
-
-    @functools.cached_property
     def models(self):
         """The constants of the graph: both kernels' models, and two tables of the pieces.
 
@@ -107,8 +101,7 @@ class WordPieceKernels:
         """
         import tensorflow as tf
 
-        word_boundaries = "kernel" if self.kernel_splits_words else "spaces"
-        normalizer_model = normalizer.build_normalizer_model(*self.rules, word_boundaries)
+        normalizer_model = normalizer.build_normalizer_model(*self.rules, "".join(self._stand_ins))
         starts_word = [not piece.startswith("##") for piece in self.vocabulary]
         characters = [len(piece.removeprefix("##")) for piece in self.vocabulary]
         with tf.init_scope(), tf.device("CPU:0"):
@@ -123,18 +116,20 @@ class WordPieceKernels:
         """Returns the wordpiece kernel's model as a vector of bytes."""
         from tensorflow_text.core.pybinds import pywrap_fast_wordpiece_tokenizer_model_builder as builder
 
-        # No word holds a space or a control character. The kernel would find such a piece across words, and its builder
-        # uses a control character itself; so the piece makes room for one that is never found.
+        table = str.maketrans(self._stand_ins)
+        # What is never found makes room for something else that is not, or the kernel would find it: see there.
         pieces = [
-            f"\x12{i}"
-            if min(piece, default="a") <= " " or len(piece.removeprefix("##").encode()) > MAX_BYTES_PER_PIECE
-            else piece
+            f"\x12{i}" if _is_never_found(piece, piece.translate(table)) else piece.translate(table)
             for i, piece in enumerate(self.vocabulary)
         ]
-        model = builder.build_fast_wordpiece_model(
-            pieces, max_bytes_per_word, "##", self.unk_token, not self.kernel_splits_words, False
-        )
+        unknown = pieces[self.vocabulary.index(self.unk_token)]
+        # Punctuation is split by the kernel (the fifth argument), and nothing is put back together (the last one).
+        model = builder.build_fast_wordpiece_model(pieces, max_bytes_per_word, "##", unknown, False, False)
         return np.frombuffer(model, np.uint8)
+
+    @functools.cached_property
+    def _stand_ins(self):
+        return normalizer.stand_ins(frozenset().union(*self.vocabulary), self.rules[2])
 
     @functools.cached_property
     def _patch(self):
@@ -196,30 +191,10 @@ class WordPieceKernels:
     def _cut(self, normal, wordpiece_model):
         """Returns ([ids, starts, ends], row_splits) of normalized texts; the places in bytes of them, int64."""
         import tensorflow as tf
-        import tensorflow_text as tf_text
 
-        kernel = tf_text.FastWordpieceTokenizer(model_buffer=wordpiece_model, token_out_type=tf.int32)
-        if self.kernel_splits_words:
-            ids, starts, ends = kernel.tokenize_with_offsets(normal)
-            return [ids.values, starts.values, ends.values], ids.row_splits
-        words, row_splits, word_starts = self._split_at_spaces(normal)
-        ids, starts, ends = kernel.tokenize_with_offsets(words)
-        first = tf.gather(word_starts, row_of_each(ids.row_splits, tf.size(ids.values)))
-        columns = [ids.values, starts.values + first, ends.values + first]
-        return columns, tf.gather(ids.row_splits, row_splits)
-
-    def _split_at_spaces(self, normal):
-        """Returns the words of normalized texts (W,), row splits (B + 1,) and the words' first bytes (W,), int64."""
-        import tensorflow as tf
-        from tensorflow_text.core.pybinds.pywrap_whitespace_tokenizer_config_builder import (
-            build_whitespace_tokenizer_config,
-        )
-        from tensorflow_text.python.ops.whitespace_tokenizer import gen_whitespace_tokenizer_v2
-
-        words, row_splits, starts, _ = gen_whitespace_tokenizer_v2.tf_text_whitespace_tokenize_with_offsets_v2(
-            input_values=normal, input_config=build_whitespace_tokenizer_config()
-        )
-        return words, row_splits, tf.cast(starts, tf.int64)
+        kernel = tensorflow_text().FastWordpieceTokenizer(model_buffer=wordpiece_model, token_out_type=tf.int32)
+        ids, starts, ends = kernel.tokenize_with_offsets(normal)
+        return [ids.values, starts.values, ends.values], ids.row_splits
 
     def _without_long_words(self, columns, row_splits):
         """Makes [UNK] of each word of more than 100 characters."""
@@ -240,3 +215,16 @@ class WordPieceKernels:
         ]
         kept = tf.concat([[0], tf.cumsum(tf.cast(keep, row_splits.dtype))], axis=0)
         return [tf.boolean_mask(column, keep) for column in columns], tf.gather(kept, row_splits)
+
+
+def _is_never_found(piece, translated):
+    """Whether no text has the piece, or the kernel cannot find it.
+
+    No word holds a space or a control character; the kernel would find such a piece across words, and its builder uses
+    a control character itself. Private use is dropped from the text, and stands for other characters in the kernel.
+    """
+    return (
+        min(piece, default=" ") <= " "
+        or any(ord(character) in normalizer.PRIVATE_USE for character in piece)
+        or len(translated.removeprefix("##").encode()) > MAX_BYTES_PER_PIECE
+    )
