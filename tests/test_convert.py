@@ -13,6 +13,7 @@ from keras_bert.checkpoints import recognise
 from keras_bert.checkpoints.convert import WRITTEN_FORMATS
 
 GOLDEN = load_golden()
+SHIFTED = (*WRITTEN_FORMATS[1:], WRITTEN_FORMATS[0])
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +44,13 @@ def inspect(path, *flags, status=0):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["encoder", "classifier", "masked_lm"])
-@pytest.mark.parametrize("first", WRITTEN_FORMATS)
-@pytest.mark.parametrize("second", WRITTEN_FORMATS)
+@pytest.mark.parametrize(
+    ("case", "first", "second"),
+    [
+        *(("encoder", first, second) for first in WRITTEN_FORMATS for second in WRITTEN_FORMATS),
+        *((case, *pair) for case in ("classifier", "masked_lm") for pair in zip(WRITTEN_FORMATS, SHIFTED, strict=True)),
+    ],
+)
 def test_every_format_from_every_format(source, tmp_path, case, first, second):
     convert(source(case), tmp_path / "1", first)
     assert recognise(tmp_path / "1") == first
