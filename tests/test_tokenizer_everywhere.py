@@ -20,11 +20,11 @@ from tokenizer_reference import differences, generated  # noqa: E402
 TEXTS = [*generated(300, 6), "a[MASK]b", "", "é" * 60 + " " + "b" * 101, "[SEP][SEP] ab <e>", "中文 [mask] ababa"]
 CHARACTERS = sorted({c for text in TEXTS for c in text.lower() if c.isalnum() and c.isprintable()})
 VOCABULARY = [*SPECIAL_PIECES, *CHARACTERS, *(f"##{c}" for c in CHARACTERS), "[", "]", "<", ">", "<e>", "aba", "mask"]
-# The faster way; the slower one; and one that looks for pieces that overlap and that no punctuation mark gives away.
 RULES = {
     "default": {},
     "plain": {"split_special_tokens": True},
-    "spaces": {"lowercase": False, "split_chinese": False},
+    "cased": {"lowercase": False, "split_chinese": False},
+    # Pieces that overlap, and that no punctuation mark gives away.
     "overlap": {"additional_special_tokens": ["<e>", "aba"]},
 }
 BATCHES = [TEXTS[-1:], TEXTS[-4:], TEXTS, TEXTS[:1], ["a [MASK]"]]
@@ -58,7 +58,9 @@ def test_the_ids_themselves_are_right():
     assert np.mean(Tokenizer(VOCABULARY).tokenize(TEXTS).flat_values.numpy() == 1) < 0.5
 
 
-@pytest.mark.parametrize("rules", RULES)
+@pytest.mark.parametrize(
+    "rules", ["default", "overlap", *(pytest.param(rules, marks=pytest.mark.slow) for rules in ("plain", "cased"))]
+)
 def test_litert(rules):
     """String in, ids and offsets out, any batch; TensorFlow Text's ops are the only custom ones."""
     from tensorflow.lite.python.interpreter import InterpreterWithCustomOps
@@ -90,7 +92,7 @@ print(json.dumps([{name: values.numpy().tolist() for name, values in output.item
 """
 
 
-@pytest.mark.parametrize("rules", ["default", "spaces"])
+@pytest.mark.parametrize("rules", ["default", pytest.param("cased", marks=pytest.mark.slow)])
 def test_saved_model_in_a_fresh_process(rules, tmp_path):
     tokenizer = Tokenizer(VOCABULARY, **RULES[rules])
     tf.saved_model.save(Dense(tokenizer), tmp_path / "1")

@@ -2,7 +2,8 @@
 
 A text that holds "[MASK]" means the piece, as in Hugging Face's tokenizers: the pieces are matched on the text as it
 comes, before lower case and accents, leftmost first and then longest, inside words too; what stands before and after
-is tokenized on its own. Only ops that LiteRT has are used (no regular expressions), so that a phone finds them too.
+is tokenized on its own. (Hugging Face calls these the flags of an AddedToken; those of BERT's are all there are here.)
+Only ops that LiteRT has are used, no regular expressions, so that a phone finds them too.
 """
 
 import functools
