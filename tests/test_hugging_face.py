@@ -2,6 +2,7 @@
 
 import json
 import logging
+import random
 import re
 import shutil
 
@@ -11,6 +12,7 @@ import safetensors.numpy
 from hugging_face_cases import CASES, fill, load_golden, make_inputs, make_vocabulary, tensors_of, write_case
 
 import keras_bert as kb
+from keras_bert.checkpoints.hugging_face_names import DISTILBERT
 
 GOLDEN = load_golden()
 
@@ -91,6 +93,49 @@ def test_transformers_itself(tmp_path, name):
     assert tokenizer("w1 w2", "w3")["input_ids"] == [2, 6, 7, 3, 8, 3]
     if task == "encoder":
         again(**tokenizer("w1 w2", return_tensors="pt"))  # with the inputs that the model takes, and no others
+
+
+def random_fields(draw, class_name):
+    """A config of random sizes that fit each other."""
+    heads, size = draw.randint(1, 5), draw.randint(1, 7)
+    fields = {
+        "vocab_size": 29,
+        "hidden_size": heads * size,
+        "num_hidden_layers": draw.randint(1, 3),
+        "num_attention_heads": heads,
+        "intermediate_size": draw.randint(1, 40),
+        "max_position_embeddings": draw.randint(7, 40),
+        "hidden_act": draw.choice(["gelu", "gelu_new", "relu", "silu", "gelu_pytorch_tanh", "swish"]),
+        "hidden_dropout_prob": draw.choice([0.0, 0.1, 0.5]),
+        "attention_probs_dropout_prob": draw.choice([0.0, 0.1, 0.5]),
+        "initializer_range": draw.choice([0.02, 0.3]),
+    }
+    if class_name.startswith("Distil"):
+        names = DISTILBERT.fields
+        fields = {names.get(name, name): value for name, value in fields.items()}
+    else:
+        fields |= {"type_vocab_size": draw.randint(1, 4), "layer_norm_eps": draw.choice([1e-12, 1e-5, 1e-3])}
+    return {**fields, "num_labels": draw.choice([1, 2, 3, 7])}
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_random_configurations_live(tmp_path, seed):
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra test-parity)")
+    pytest.importorskip("transformers", reason="transformers is not installed (extra test-parity)")
+    from golden.hugging_face_make_golden import answers, reference_model
+
+    draw = random.Random(seed)
+    class_name, _, task = draw.choice(list(CASES.values()))
+    fields = random_fields(draw, class_name)
+    if task not in ("classifier", "token_classifier"):
+        del fields["num_labels"]
+    torch.manual_seed(seed)
+    reference = reference_model(class_name, fields)
+    reference.save_pretrained(tmp_path / "m", max_shard_size=draw.choice(["2KB", "1GB"]))
+    (tmp_path / "m" / "vocab.txt").write_text("\n".join(make_vocabulary(29)) + "\n", encoding="utf-8")
+    inputs = make_inputs({"type_vocab_size": 2, **reference.config.to_dict()}, task)
+    model, _ = kb.load_checkpoint(tmp_path / "m", task)
+    compare(run(model, inputs), answers(reference, inputs, class_name))
 
 
 @pytest.mark.parametrize("name", CASES)
