@@ -151,3 +151,14 @@ def test_fine_tuning_starts_from_any_checkpoint(source, tmp_path):
     assert (ours.status, theirs.status) == (0, 0), theirs.err
     assert ours.out == theirs.out
     assert set(json.loads(ours.out.splitlines()[0])["probabilities"]) == set(TOPICS)
+
+
+def test_predicting_with_classifiers_that_others_made(source, tmp_path):
+    convert(source("classifier"), tmp_path / "google", "google")
+    (tmp_path / "google" / "keras_bert.json").unlink()
+    outcome = run("predict", "--checkpoint", tmp_path / "google", "w1 w2")
+    assert outcome.status == 0, outcome.err
+    assert set(json.loads(outcome.out)["probabilities"]) == {"0", "1", "2"}
+    regressor = run("predict", "--checkpoint", source("regressor"), "w1 w2")
+    assert regressor.status == 1
+    assert "a model with 1 output, a regressor" in regressor.err

@@ -218,6 +218,14 @@ def load_classifier(checkpoint: Path) -> ModelFolder:
             f"Expected a classifier in {checkpoint}. Received: a model for {model.task!r}; "
             "train one with keras-bert finetune --checkpoint."
         )
+    classes = model.model.output.shape[-1]
+    if classes < 2:
+        raise ValueError(
+            f"Expected a classifier of 2 or more classes in {checkpoint}. Received: a model with 1 output, a regressor, "
+            "which the commands do not work with yet; load it with keras_bert.load_checkpoint(..., task='classifier')."
+        )
+    if model.labels is None:  # Google's checkpoints have no place for names
+        model.labels = [str(index) for index in range(classes)]
     return model
 
 
