@@ -161,4 +161,4 @@ def test_predicting_with_classifiers_that_others_made(source, tmp_path):
     assert set(json.loads(outcome.out)["probabilities"]) == {"0", "1", "2"}
     regressor = run("predict", "--checkpoint", source("regressor"), "w1 w2")
     assert regressor.status == 1
-    assert "a model with 1 output, a regressor" in regressor.err
+    assert "one with 1 output, a regressor" in regressor.err

@@ -221,7 +221,7 @@ def load_classifier(checkpoint: Path) -> ModelFolder:
     classes = model.model.output.shape[-1]
     if classes < 2:
         raise ValueError(
-            f"Expected a classifier of 2 or more classes in {checkpoint}. Received: a model with 1 output, a regressor, "
+            f"Expected a classifier of 2 or more classes in {checkpoint}. Received: one with 1 output, a regressor, "
             "which the commands do not work with yet; load it with keras_bert.load_checkpoint(..., task='classifier')."
         )
     if model.labels is None:  # Google's checkpoints have no place for names
