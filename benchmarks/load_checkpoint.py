@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 # Not resource.getrusage: its peak is never below what the parent process had.
-MEASURE = """
+MEASURE = r"""
 import re, sys, time, json, os
 memory = lambda key: int(re.search(key + r":\s*(\d+) kB", open("/proc/self/status").read())[1]) * 1024
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
