@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from cli_runs import TOPICS, TRAINING, make_data, run
+from cli_runs import TOPICS, TRAINING, hidden, make_data, run
 from hugging_face_cases import load_golden, write_case
 
 import keras_bert as kb
@@ -162,3 +162,28 @@ def test_predicting_with_classifiers_that_others_made(source, tmp_path):
     regressor = run("predict", "--checkpoint", source("regressor"), "w1 w2")
     assert regressor.status == 1
     assert "one with 1 output, a regressor" in regressor.err
+
+
+def test_an_empty_folder_is_filled_and_not_replaced(source, tmp_path, monkeypatch):
+    """It may be a mounted disk, a link to one, or where the shell stands."""
+    folder, link = tmp_path / "folder", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    before = folder.stat().st_ino
+    convert(source("encoder"), link, "hf")
+    assert link.is_symlink()
+    assert folder.stat().st_ino == before
+    assert not hidden(folder)
+    kb.load_checkpoint(folder)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    convert(folder, ".", "keras")
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == [
+        "keras_bert.json",
+        "model.keras",
+        "vocab.txt",
+    ]
+    nowhere = tmp_path / "nowhere"
+    nowhere.symlink_to(tmp_path / "new")
+    convert(folder, nowhere, "google")
+    assert recognise(tmp_path / "new") == "google"

@@ -360,3 +360,34 @@ def test_a_missing_file(folders, tmp_path, file, missing):
     (tmp_path / "m" / file).unlink()
     with pytest.raises(FileNotFoundError, match=missing):
         kb.load_checkpoint(tmp_path / "m")
+
+
+def test_a_masked_lm_whose_bias_is_its_own(tmp_path):
+    """Untied, transformers adds the decoder's bias, and nothing reads the other."""
+    case = GOLDEN["masked_lm"]
+    tensors = tensors_of(case)
+    tensors["cls.predictions.decoder.bias"] = tensors["cls.predictions.bias"]
+    tensors["cls.predictions.decoder.weight"] = tensors["bert.embeddings.word_embeddings.weight"]
+    tensors["cls.predictions.bias"] = np.full_like(tensors["cls.predictions.bias"], 9)
+    folder = write_case(case, tmp_path / "m", tensors, tie_word_embeddings=False)
+    for task in ("masked_lm", None):
+        kb.load_checkpoint(folder, task)
+    model, _ = kb.load_checkpoint(folder, "masked_lm")
+    compare(run(model, make_inputs(case["config"], "masked_lm")), case["outputs"])
+
+
+@pytest.mark.parametrize("problem_type", [None, "multi_label_classification", "regression"])
+def test_what_the_logits_mean_goes_along(tmp_path, problem_type):
+    folder = write_case(GOLDEN["classifier"], tmp_path / "m", problem_type=problem_type)
+    for index, format in enumerate(("keras", "google", "hf")):
+        kb.convert_checkpoint(folder, tmp_path / str(index), format)
+        folder = tmp_path / str(index)
+    assert kb.load_model_folder(folder).problem_type == problem_type
+    assert json.loads((folder / "config.json").read_text()).get("problem_type") == problem_type
+
+
+def test_distilberts_own_dropout_goes_along(tmp_path):
+    """transformers' default for it is another than that of the encoder."""
+    folder = write_case(GOLDEN["distilbert_classifier"], tmp_path / "m", seq_classif_dropout=0.1)
+    kb.convert_checkpoint(folder, tmp_path / "hf", "hf")
+    assert json.loads((tmp_path / "hf" / "config.json").read_text())["seq_classif_dropout"] == 0.1

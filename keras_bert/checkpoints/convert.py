@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from keras_bert.atomic import atomic_folder
+from keras_bert.atomic import atomic_folder, scratch_folder
 from keras_bert.checkpoints.folder import ModelFolder
 from keras_bert.checkpoints.load import FORMATS, load_model_folder, open_source
 from keras_bert.checkpoints.source import TASKS, Source, make_plan, prepare_model, report
@@ -32,12 +32,21 @@ def save_checkpoint(folder: ModelFolder, path: str | os.PathLike, format: str = 
     if folder.task not in TASKS:
         raise ValueError(f"task must be one of {TASKS}. Received: {folder.task!r}")
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    target = path.resolve()  # where a link leads to; the link itself stays
+    if not target.exists():
+        with atomic_folder(target) as scratch:
+            FORMATS[format].save(folder, scratch)
+        return
+    if not target.is_dir() or any(target.iterdir()):
         raise FileExistsError(
             f"Expected a new or an empty folder to write to. Received: {path}, which holds something."
         )
-    with atomic_folder(path) as scratch:
+    # It may be a mounted disk, or the folder that somebody stands in: it is filled, not replaced.
+    with scratch_folder(target, "checkpoint") as scratch:
         FORMATS[format].save(folder, scratch)
+        # What a format is recognised by comes last.
+        for file in sorted(scratch.iterdir(), key=lambda file: file.suffix in (".json", ".keras")):
+            os.replace(file, target / file.name)
 
 
 def convert_checkpoint(

@@ -47,6 +47,8 @@ class ModelFolder:
       max_length: tokens that a text is cut to.
       labels: the names of the classes in the order of the logits.
       segments: 2 where texts come in pairs.
+      problem_type: what a classifier's logits mean, by transformers' names: "single_label_classification",
+        "multi_label_classification" or "regression"; None where nothing is known.
       other_weights: the pooler of a checkpoint whose task does not read it, by the weights' paths. It is kept so that
         nothing is lost when the checkpoint is written in another format.
     """
@@ -57,6 +59,7 @@ class ModelFolder:
     max_length: int
     labels: list[str] | None = None
     segments: int = 1
+    problem_type: str | None = None
     other_weights: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def weights(self, with_others: bool = True) -> dict:
@@ -108,6 +111,7 @@ def save_description(folder: ModelFolder, path: Path) -> None:
         "labels": folder.labels,
         "max_length": folder.max_length,
         "segments": folder.segments,
+        "problem_type": folder.problem_type,
         "tokenizer": {name: rules[name] for name in _RULES} | {"hash": folder.tokenizer.hash},
         "config": folder.config().to_dict(),
     }
@@ -127,6 +131,7 @@ class Description:
     labels: list[str] | None
     max_length: int
     segments: int
+    problem_type: str | None
     config: dict
     tokenizer: Tokenizer
 
@@ -144,6 +149,7 @@ def read_description(path: Path, vocabulary: str = "vocab.txt") -> Description:
         rules = {name: values["tokenizer"][name] for name in _RULES if name in values["tokenizer"]}
         task, labels, max_length = values["task"], values["labels"], int(values["max_length"])
         segments, config = int(values.get("segments", 1)), dict(values["config"])
+        problem_type = values.get("problem_type")
         head = dict(values.get("head", {}))  # older files have none
         if task not in TASKS or set(head) - _builder_arguments(task):
             raise KeyError(task, *head)
@@ -169,7 +175,7 @@ def read_description(path: Path, vocabulary: str = "vocab.txt") -> Description:
             f"Received: hash {tokenizer.hash}; {vocabulary} or the rules in keras_bert.json were changed: put the old "
             "ones back."
         )
-    return Description(task, head, labels, max_length, segments, config, tokenizer)
+    return Description(task, head, labels, max_length, segments, problem_type, config, tokenizer)
 
 
 def recognises(path: Path) -> bool:
@@ -214,6 +220,7 @@ def open_source(path: Path) -> Source:
         labels=description.labels,
         max_length=description.max_length,
         segments=description.segments,
+        problem_type=description.problem_type,
         model=model,
     )
 

@@ -39,7 +39,9 @@ def open_source(path: Path, tokenizer: Tokenizer | None = None) -> Source:
 
     def rules(task):
         found = rules_of(architecture, prefix, task)
-        if "cls.predictions.bias" not in tensors.shapes:
+        # What transformers adds is the decoder's bias, which is the other one by another name unless they are untied.
+        untied = not values.get("tie_word_embeddings", True) and "cls.predictions.decoder.bias" in tensors.shapes
+        if untied or "cls.predictions.bias" not in tensors.shapes:
             found = [_renamed(rule, r"^cls\.predictions\.bias$", "cls.predictions.decoder.bias") for rule in found]
         if old_names:
             found = [_renamed(rule, r"LayerNorm\.weight$", "LayerNorm.gamma") for rule in found]
@@ -60,6 +62,7 @@ def open_source(path: Path, tokenizer: Tokenizer | None = None) -> Source:
         heads=_heads(values, architecture, rules, tensors.shapes, labels),
         labels=labels,
         max_length=_max_length(path, config),
+        problem_type=values.get("problem_type"),
         ignored=re.compile(architecture.ignored),
         encoder_tensors=re.compile(f"{re.escape(prefix)}(embeddings|encoder|transformer|pooler)\\..*"),
         check=lambda task: _check_tied(task, values, architecture, prefix, tensors, path),
@@ -232,13 +235,15 @@ def _config_json(folder, config, model_type, architecture, task) -> dict:
         "dtype": "float32",
     }
     dropout = next((layer.rate for layer in folder.model.layers if layer.name == "classifier_dropout"), None)
-    if dropout is not None and dropout != config.hidden_dropout_prob:
+    # transformers' default is the encoder's rate, but for DistilBERT's texts one of its own.
+    other_default = model_type == "distilbert" and task != "token_classifier"
+    if dropout is not None and (other_default or dropout != config.hidden_dropout_prob):
         values[architecture.classifier_dropout] = dropout
     if task in ("classifier", "token_classifier"):
         classes = folder.model.output.shape[-1]
         labels = folder.labels or [f"LABEL_{index}" for index in range(classes)]
         values["id2label"] = {str(index): label for index, label in enumerate(labels)}
         values["label2id"] = {label: index for index, label in enumerate(labels)}
-        if task == "classifier":
-            values["problem_type"] = "regression" if classes == 1 else "single_label_classification"
+        if folder.problem_type is not None:
+            values["problem_type"] = folder.problem_type
     return values

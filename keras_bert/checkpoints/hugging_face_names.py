@@ -107,7 +107,7 @@ BERT = Architecture(
     tokenizer_class="BertTokenizer",
     classifier_dropout="classifier_dropout",
     decoder="cls.predictions.decoder",
-    ignored=r"(bert\.)?embeddings\.(position_ids|token_type_ids)|cls\.predictions\.decoder\.(weight|bias)",
+    ignored=r"(bert\.)?embeddings\.(position_ids|token_type_ids)|cls\.predictions\.(decoder\.(weight|bias)|bias)",
 )
 
 # transformers/models/distilbert/configuration_distilbert.py and modeling_distilbert.py

@@ -72,7 +72,16 @@ def load_model_folder(path: str | os.PathLike, task: str | None = None, **option
     # The names of another head's classes are not those of a new one.
     labels = source.labels if plan.arguments.get("num_classes") == len(source.labels or ()) else None
     others = read_other_weights(source, plan, model)
-    return ModelFolder(model, source.tokenizer, plan.task, source.max_length, labels, source.segments, others)
+    return ModelFolder(
+        model,
+        source.tokenizer,
+        plan.task,
+        source.max_length,
+        labels,
+        source.segments,
+        source.problem_type if plan.task == source.task else None,
+        others,
+    )
 
 
 def open_source(

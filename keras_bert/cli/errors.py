@@ -24,7 +24,7 @@ def one_line(error: Exception) -> str:
     number, name = (error.errno, error.filename) if isinstance(error, OSError) else (None, None)
     if number in _FULL or any(part in text for part in _FULL_TEXTS):
         return (
-            f"Expected room for the results. Received: {text[-300:]}; free some space, or choose another --out, and "
+            f"Expected room for the results. Received: {text[-300:]}; free some space, or choose another place, and "
             "run the same command again."
         )
     if number in _REFUSED and name is not None:
