@@ -10,6 +10,9 @@ Which file decides is as in transformers 5 (AutoTokenizer, BertTokenizer):
 Special pieces are found as they are written. transformers 5 finds some of them in any case where the model lower-cases:
 [MASK] and the like where a file says `normalized`, and pieces of added_tokens.json that special_tokens_map.json alone
 calls special. That is of no use to anyone, and refusing such folders would not be either.
+Added pieces that are not special are found whole too, and become additional special ones: `detokenize` leaves them out,
+where transformers spells them. White space around a piece with the flag `lstrip` or `rstrip` is not counted to it in
+offsets; ids are the same.
 
 Nothing in these files is executed, and no path that they name is opened.
 """
