@@ -102,9 +102,15 @@ FAILURES = [
     (f"{FINETUNE} --train lines.jsonl --dev lines.jsonl", r"every label to be one line of text. Received: 'x\\ny'"),
     (f"{FINETUNE} --train pairs.tsv --dev dev.tsv", r"dev\.tsv: expected rows of pairs.*add, drop or rename"),
     (f"{FINETUNE} --train train.tsv --dev dev.tsv --max-length 13", "max_position_embeddings, 12.*max_length=13;"),
-    ("finetune --checkpoint missing --out new --train train.tsv --dev dev.tsv", "Expected a model folder.*not exist"),
+    (
+        "finetune --checkpoint missing --out new --train train.tsv --dev dev.tsv",
+        "Expected a checkpoint: a folder.*'missing'",
+    ),
     ("finetune --checkpoint vocab.txt --out new --train train.tsv --dev dev.tsv", "vocab.txt, which is a file"),
-    ("finetune --checkpoint folder.tsv --out new --train train.tsv --dev dev.tsv", "which has no model.keras"),
+    (
+        "finetune --checkpoint folder.tsv --out new --train train.tsv --dev dev.tsv",
+        "Expected a BERT checkpoint in folder.tsv",
+    ),
     ("evaluate --checkpoint pretrained --dev dev.tsv", "Expected a classifier.*train one with keras-bert finetune"),
     ("evaluate --checkpoint classifier --dev dev.tsv", r"the label '\w+' does not occur in training"),
     ("evaluate --checkpoint classifier --dev pairs.tsv", "expected rows of single texts.*Received: pairs"),

@@ -128,8 +128,7 @@ def test_a_part_of_a_checkpoint(source, tmp_path):
         (("{source}", "{out}", "--to", "hf", "--revision", "main"), "error: revision and token belong to a hub id"),
     ],
 )
-def test_errors_are_one_line_and_leave_nothing(source, tmp_path, monkeypatch, arguments, message):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_errors_are_one_line_and_leave_nothing(source, tmp_path, arguments, message):
     fill = {"source": source("encoder"), "out": tmp_path / "out"}
     outcome = run("convert", *(argument.format(**fill) for argument in arguments))
     assert outcome.status == 1
