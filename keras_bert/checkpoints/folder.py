@@ -33,6 +33,7 @@ _RULES = (
     "special_tokens",
     "additional_special_tokens",
     "split_special_tokens",
+    "added_tokens",
 )
 
 
@@ -155,7 +156,8 @@ def read_description(path: Path, vocabulary: str = "vocab.txt") -> Description:
             raise KeyError(task, *head)
         if set(values["tokenizer"]) - {*_RULES, "hash"}:
             raise KeyError(*set(values["tokenizer"]) - {*_RULES, "hash"})
-        special = [*dict(rules.get("special_tokens") or {}).values(), *rules.get("additional_special_tokens", ())]
+        special = [*dict(rules.get("special_tokens") or {}).values()]
+        special += [*rules.get("additional_special_tokens", ()), *rules.get("added_tokens", ())]
         if not all(isinstance(piece, str) for piece in special):
             raise TypeError(f"special pieces must be strings, not {special!r:.100}")
     except (ValueError, KeyError, TypeError) as error:
@@ -275,4 +277,4 @@ def _builder_arguments(task: str) -> set[str]:
 def special_pieces(tokenizer: Tokenizer) -> tuple[str, ...]:
     """What a tokenizer's vocabulary has to hold."""
     rules = tokenizer.get_config()
-    return (*rules["special_tokens"].values(), *rules["additional_special_tokens"])
+    return (*rules["special_tokens"].values(), *rules["additional_special_tokens"], *rules["added_tokens"])

@@ -304,6 +304,7 @@ def _check_writable(folder: ModelFolder, config: BertConfig) -> None:
         if piece != SPECIAL_TOKENS[role] and role != "unk_token"
     ]
     differs += [] if rules["split_chinese"] else ["split_chinese=False"]
+    differs += [f"added_tokens={rules['added_tokens']!r}"] if rules["added_tokens"] else []
     if folder.task == "embedder":
         head = head_arguments(folder.model, "embedder")
         differs += [f"pooling={head['pooling']!r}"] if head["pooling"] not in [(name,) for name in _POOLINGS] else []

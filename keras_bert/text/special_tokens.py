@@ -36,12 +36,10 @@ def all_special_tokens(special_tokens: Mapping[str, str] | None) -> dict[str, st
     return {role: special_tokens.get(role, piece) for role, piece in SPECIAL_TOKENS.items()}
 
 
-def checked_additional(pieces: Sequence[str]) -> tuple[str, ...]:
-    """Returns additional special pieces, each once; ValueError unless they are a list of strings."""
+def checked_pieces(pieces: Sequence[str], name: str) -> tuple[str, ...]:
+    """Returns the pieces, each once; ValueError, which names the argument, unless they are a list of strings."""
     if isinstance(pieces, str) or not all(isinstance(piece, str) and piece for piece in pieces):
-        raise ValueError(
-            f"Expected additional_special_tokens to be a list of pieces of the vocabulary. Received: {pieces!r}"
-        )
+        raise ValueError(f"Expected {name} to be a list of pieces of the vocabulary. Received: {pieces!r}")
     return tuple(dict.fromkeys(pieces))
 
 

@@ -22,7 +22,7 @@ from keras_bert.text.special_tokens import (
     SPECIAL_TOKENS,
     all_special_tokens,
     are_words_apart,
-    checked_additional,
+    checked_pieces,
     cut_out,
     find_pieces,
     may_hold,
@@ -47,6 +47,7 @@ class Tokenizer(keras.layers.Layer):
         additional_special_tokens: further pieces of the vocabulary that are special: found whole in the text, and
             left out by `detokenize`.
         split_special_tokens: take special pieces in the text for any other text; for texts from strangers.
+        added_tokens: further pieces of the vocabulary that are found whole in the text and are as ordinary as others.
 
     Call arguments:
         strings: string tensor (B,), list of strings, or one string, which is a batch of one. Bytes that are not UTF-8
@@ -65,12 +66,18 @@ class Tokenizer(keras.layers.Layer):
         special_tokens: Mapping[str, str] | None = None,
         additional_special_tokens: Sequence[str] = (),
         split_special_tokens: bool = False,
+        added_tokens: Sequence[str] = (),
         **kwargs,
     ):
         super().__init__(**kwargs)
         self._special_tokens = all_special_tokens(special_tokens)
-        self._additional_special_tokens = checked_additional(additional_special_tokens)
-        check_vocabulary(vocabulary, special_pieces=(*self._special_tokens.values(), *self._additional_special_tokens))
+        self._additional_special_tokens = checked_pieces(additional_special_tokens, "additional_special_tokens")
+        self._added_tokens = checked_pieces(added_tokens, "added_tokens")
+        special = (*self._special_tokens.values(), *self._additional_special_tokens)
+        if not {*special}.isdisjoint(self._added_tokens):
+            both = sorted({*special}.intersection(self._added_tokens))
+            raise ValueError(f"Expected added_tokens that are no special pieces. Received: {', '.join(both)}")
+        check_vocabulary(vocabulary, special_pieces=(*special, *self._added_tokens))
         self.split_special_tokens = split_special_tokens
         # Past Keras' and TensorFlow's attribute tracking, which would wrap each of the many thousand pieces.
         object.__setattr__(self, "_vocabulary", tuple(vocabulary))
@@ -131,6 +138,10 @@ class Tokenizer(keras.layers.Layer):
         return list(self._additional_special_tokens)
 
     @property
+    def added_tokens(self) -> list[str]:
+        return list(self._added_tokens)
+
+    @property
     def special_ids(self) -> list[int]:
         """Ids of [PAD], [UNK], [CLS], [SEP] and [MASK], in this order, then of the additional special pieces."""
         return [self._ids[piece] for piece in (*self._special_tokens.values(), *self._additional_special_tokens)]
@@ -145,22 +156,25 @@ class Tokenizer(keras.layers.Layer):
             others["split_special_tokens"] = True
         elif self._additional_special_tokens:
             others["additional_special_tokens"] = sorted(self._additional_special_tokens)
+        if self._added_tokens:
+            others["added_tokens"] = sorted(self._added_tokens)
         return hashlib.sha256(json.dumps([*rules, others] if others else rules).encode()).hexdigest()
 
     @functools.cached_property
-    def _special_pieces(self):
+    def _pieces_in_text(self):
         """What is looked for in the text."""
-        return tuple(sorted({*self._special_tokens.values(), *self._additional_special_tokens}))
+        special = (*self._special_tokens.values(), *self._additional_special_tokens)
+        return tuple(sorted({*(() if self.split_special_tokens else special), *self._added_tokens}))
 
     @functools.cached_property
     def _telltales(self):
         """What comes out where a special piece is taken for text, ids of each; None where that depends on the text."""
         import tensorflow as tf
 
-        if not are_words_apart(self._special_pieces):
+        if not are_words_apart(self._pieces_in_text):
             return None
         with tf.init_scope():
-            (ids,), row_splits = self._kernels.tokenize(tf.constant(self._special_pieces), with_offsets=False)
+            (ids,), row_splits = self._kernels.tokenize(tf.constant(self._pieces_in_text), with_offsets=False)
             return tf.RaggedTensor.from_row_splits(ids, row_splits).to_list()
 
     def tokenize(self, strings):
@@ -189,13 +203,13 @@ class Tokenizer(keras.layers.Layer):
         import tensorflow as tf
 
         columns, row_splits = self._kernels.tokenize(strings, with_offsets)
-        if self.split_special_tokens:
+        if not self._pieces_in_text:
             return columns, row_splits
 
         def search():
             valid = strings if with_offsets else self._kernels.valid_utf8(strings)
             data = bytes_of(valid)
-            found = find_pieces(data, self._special_pieces)
+            found = find_pieces(data, self._pieces_in_text)
             return tf.cond(
                 tf.size(found[0]) > 0,
                 lambda: self._tokenize_around(valid, data, *found, with_offsets),
@@ -213,7 +227,7 @@ class Tokenizer(keras.layers.Layer):
 
         segments, segment_starts, segment_splits = cut_out(strings, data, starts, ends, rows)
         columns, row_splits = self._kernels.tokenize(segments, with_offsets)
-        special_ids = tf.constant([self._ids[piece] for piece in self._special_pieces])
+        special_ids = tf.constant([self._ids[piece] for piece in self._pieces_in_text])
         spans = [tf.gather(special_ids, which)]
         if with_offsets:
             character_of = character_counter(data)
@@ -293,6 +307,7 @@ class Tokenizer(keras.layers.Layer):
             "special_tokens": self.special_tokens,
             "additional_special_tokens": self.additional_special_tokens,
             "split_special_tokens": self.split_special_tokens,
+            "added_tokens": self.added_tokens,
         }
 
 

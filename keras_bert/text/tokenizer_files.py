@@ -10,8 +10,7 @@ Which file decides is as in transformers 5 (AutoTokenizer, BertTokenizer):
 Special pieces are found as they are written. transformers 5 finds some of them in any case where the model lower-cases:
 [MASK] and the like where a file says `normalized`, and pieces of added_tokens.json that special_tokens_map.json alone
 calls special. That is of no use to anyone, and refusing such folders would not be either.
-Added pieces that are not special are found whole too, and become additional special ones: `detokenize` leaves them out,
-where transformers spells them. White space around a piece with the flag `lstrip` or `rstrip` is not counted to it in
+White space around a piece with the flag `lstrip` or `rstrip` is not counted to it in
 offsets; ids are the same.
 
 Nothing in these files is executed, and no path that they name is opened.
@@ -110,6 +109,7 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
         names = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
         rules = _rules(settings, names, True, folder / "tokenizer_config.json")
     found_whole = {token.content: token for token in (*further, *named.values(), *added.values())}
+    special = {token.content for token in (*further, *named.values(), *added.values()) if token.special}
     if by_backend and not found_whole.keys() >= {*roles.values()}:
         raise ValueError(
             f"Expected all special pieces among added_tokens in {file}: {', '.join(roles.values())}. Missing: "
@@ -121,7 +121,8 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
         pieces,
         **rules,
         special_tokens=roles,
-        additional_special_tokens=sorted(found_whole.keys() - {*roles.values()}, key=ids.get),
+        additional_special_tokens=sorted(special - {*roles.values()}, key=ids.get),
+        added_tokens=sorted(found_whole.keys() - special - {*roles.values()}, key=ids.get),
         split_special_tokens=_boolean(settings, "split_special_tokens", False, folder / "tokenizer_config.json"),
     )
 
@@ -171,7 +172,8 @@ def save_tokenizer(
         **({"split_special_tokens": True} if tokenizer.split_special_tokens else {}),
         **({"model_max_length": model_max_length} if model_max_length is not None else {}),
     }
-    save_vocabulary(tokenizer.vocabulary, folder / "vocab.txt", (*special.values(), *additional))
+    must_hold = (*special.values(), *additional, *tokenizer.added_tokens)
+    save_vocabulary(tokenizer.vocabulary, folder / "vocab.txt", must_hold)
     _write(folder / "tokenizer.json", make_tokenizer_json(tokenizer))
     _write(folder / "tokenizer_config.json", json.dumps(settings, indent=2, ensure_ascii=False))
     _write(folder / "special_tokens_map.json", json.dumps(names, indent=2, ensure_ascii=False))

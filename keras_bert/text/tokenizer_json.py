@@ -23,17 +23,19 @@ class AddedToken(NamedTuple):
     content: str
     single_word: bool = False
     normalized: bool = False
+    special: bool = False
 
 
 def read_added_token(value, path: Path, special: bool = False) -> AddedToken:
     """Reads a piece that is a string or a JSON object; `special` where the object does not say whether it is."""
     if isinstance(value, str) and value:
-        return AddedToken(value)
+        return AddedToken(value, special=special)
     if not isinstance(value, dict) or not isinstance(value.get("content"), str) or not value["content"]:
         raise ValueError(f"Expected a piece in {path}, a string or an object with 'content'. Received: {short(value)}")
     # transformers' default: other pieces are looked for after lower case and accents.
     normalized = value.get("normalized", not value.get("special", special))
-    return AddedToken(value["content"], bool(value.get("single_word")), bool(normalized))
+    is_special = bool(value.get("special", special))
+    return AddedToken(value["content"], bool(value.get("single_word")), bool(normalized), is_special)
 
 
 def pieces_of(backend: Mapping, path: Path) -> list[str]:
@@ -190,8 +192,11 @@ def make_tokenizer_json(tokenizer: Tokenizer) -> str:
         pair=[f"{cls}:0", "$A:0", f"{sep}:0", "$B:1", f"{sep}:1"],
         special_tokens=[(cls, tokenizer.cls_id), (sep, tokenizer.sep_id)],
     )
-    added = sorted({*special.values(), *tokenizer.additional_special_tokens}, key=ids.get)
-    backend.add_special_tokens([AddedToken(piece, special=True, normalized=False) for piece in added])
+    found_whole = dict.fromkeys((*special.values(), *tokenizer.additional_special_tokens), True)
+    found_whole |= dict.fromkeys(tokenizer.added_tokens, False)
+    for piece in sorted(found_whole, key=ids.get):
+        token = AddedToken(piece, special=found_whole[piece], normalized=False)
+        (backend.add_special_tokens if found_whole[piece] else backend.add_tokens)([token])
     return backend.to_str(pretty=True)
 
 
