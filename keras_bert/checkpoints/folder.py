@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import keras
@@ -178,6 +179,28 @@ def read_description(path: Path, vocabulary: str = "vocab.txt") -> Description:
             "ones back."
         )
     return Description(task, head, labels, max_length, segments, problem_type, config, tokenizer)
+
+
+def described_config(description: Description, config: BertConfig, fields: Iterable[str], file: Path) -> BertConfig:
+    """The config of keras_bert.json, which has more to say, but nothing else, than another format's file beside it.
+
+    Args:
+      config: what that file says.
+      fields: those that it can say.
+      file: that file.
+    """
+    try:
+        described = BertConfig.from_dict(description.config)
+    except ValueError as error:
+        raise ValueError(f"{file.parent / 'keras_bert.json'}: {error}") from error
+    differs = [name for name in fields if getattr(config, name) != getattr(described, name)]
+    if differs:
+        raise ValueError(
+            f"Expected one config in {file} and in keras_bert.json beside it. Received: "
+            + ", ".join(f"{name}={getattr(config, name)!r} and {getattr(described, name)!r}" for name in differs)
+            + "; if the checkpoint has been replaced, remove keras_bert.json."
+        )
+    return described
 
 
 def recognises(path: Path) -> bool:

@@ -10,6 +10,7 @@ checkpoint that is written here has a keras_bert.json beside Google's files, whi
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ from keras_bert.checkpoints.folder import (
     Description,
     ModelFolder,
     check_head_is_like_encoder,
+    described_config,
     read_description,
     save_description,
     special_pieces,
@@ -195,7 +197,8 @@ def open_source(path: Path) -> Source:
     config = _config(values, file, has_pooler)
     description = read_description(path) if (path / "keras_bert.json").is_file() else None
     if description:
-        config = _described_config(description, config, file, has_pooler)
+        described = described_config(description, config, _FIELDS, file)
+        config = dataclasses.replace(described, pooler_act=config.pooler_act)
         tokenizer = description.tokenizer
     else:
         pieces = load_vocabulary(path / "vocab.txt")
@@ -269,22 +272,6 @@ def _config(values: dict, file: Path, has_pooler: bool) -> BertConfig:
         return BertConfig.from_dict({**values, "pooler_act": "tanh" if has_pooler else None})
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-
-
-def _described_config(description: Description, config: BertConfig, file: Path, has_pooler: bool) -> BertConfig:
-    """The config of keras_bert.json, which has more to say, but nothing else, than bert_config.json."""
-    try:
-        described = BertConfig.from_dict({**description.config, "pooler_act": "tanh" if has_pooler else None})
-    except ValueError as error:
-        raise ValueError(f"{file.parent / 'keras_bert.json'}: {error}") from error
-    differs = [name for name in (*_FIELDS, "layer_norm_eps") if getattr(config, name) != getattr(described, name)]
-    if differs:
-        raise ValueError(
-            f"Expected one config in {file} and in keras_bert.json beside it. Received: "
-            + ", ".join(f"{name}={getattr(config, name)!r} and {getattr(described, name)!r}" for name in differs)
-            + "; if the checkpoint has been replaced, remove keras_bert.json."
-        )
-    return described
 
 
 def _lowercase(path: Path, pieces: list[str]) -> bool:

@@ -22,6 +22,7 @@ from keras_bert.checkpoints import weights
 from keras_bert.checkpoints.folder import (
     Description,
     ModelFolder,
+    described_config,
     head_arguments,
     read_description,
     save_description,
@@ -85,7 +86,7 @@ def open_source(path: Path) -> Source:
     config = _config(path)
     description = read_description(path, _VOCABULARY) if (path / "keras_bert.json").is_file() else None
     if description:
-        config = _described_config(description, config, path)
+        config = described_config(description, config, _FIELDS, path / "config.json")
     task = _task_json(path)
     task_of_class = _task_of(task)
     return Source(
@@ -146,22 +147,6 @@ def _config(path: Path) -> BertConfig:
         return BertConfig(**values, **_CONSTANTS, attention_probs_dropout_prob=values["hidden_dropout_prob"])
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-
-
-def _described_config(description: Description, config: BertConfig, path: Path) -> BertConfig:
-    """The config of keras_bert.json, which has more to say, but nothing else, than the preset's."""
-    try:
-        described = BertConfig.from_dict(description.config)
-    except ValueError as error:
-        raise ValueError(f"{path / 'keras_bert.json'}: {error}") from error
-    differs = [name for name in _FIELDS if getattr(config, name) != getattr(described, name)]
-    if differs:
-        raise ValueError(
-            f"Expected one config in config.json and keras_bert.json of {path}. Received: "
-            + ", ".join(f"{name}={getattr(config, name)!r} and {getattr(described, name)!r}" for name in differs)
-            + "; if the preset has been replaced, remove keras_bert.json."
-        )
-    return described
 
 
 def _tokenizer(path: Path) -> Tokenizer:
