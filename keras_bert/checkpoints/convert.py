@@ -19,7 +19,8 @@ def save_checkpoint(folder: ModelFolder, path: str | os.PathLike, format: str = 
 
     Args:
       folder: the model, with what is known of it.
-      path: a folder that does not exist yet, or an empty one.
+      path: a folder that does not exist yet, or an empty one. The latter stays what it is, a link or a mounted disk,
+        and is filled when all files are complete, those last by which a checkpoint is recognised.
       format: "hf" (transformers; sentence-transformers for an embedder), "google" (TF1), "keras-hub", or "keras" (our
         own).
 

@@ -17,14 +17,12 @@ from keras_bert.config import BertConfig
 from keras_bert.text import Tokenizer
 from keras_bert.text.tokenizer_files import load_max_length, load_tokenizer, save_tokenizer
 
-_FIRST_HEADS = ("pretraining", "masked_lm", "next_sentence")
-
 
 def recognises(path: Path) -> bool:
     return (path / "config.json").is_file()
 
 
-def open_source(path: Path, tokenizer: Tokenizer | None = None) -> Source:
+def open_source(path: Path) -> Source:
     """Reads everything but the weights' values of a folder with config.json and safetensors or PyTorch files."""
     values = read_json(path / "config.json")
     architecture = ARCHITECTURES.get(values.get("model_type"))
@@ -50,7 +48,7 @@ def open_source(path: Path, tokenizer: Tokenizer | None = None) -> Source:
 
     config = _config(values, architecture, path / "config.json", _has(rules("encoder"), "pooler", tensors.shapes))
     labels = _labels(values, path / "config.json")
-    tokenizer = tokenizer or load_tokenizer(path)
+    tokenizer = load_tokenizer(path)
     _check_tokenizer(values.get("tokenizer_hash"), tokenizer, path)
     return Source(
         name=str(path),
@@ -66,7 +64,7 @@ def open_source(path: Path, tokenizer: Tokenizer | None = None) -> Source:
         ignored=re.compile(architecture.ignored),
         encoder_tensors=re.compile(f"{re.escape(prefix)}(embeddings|encoder|transformer|pooler)\\..*"),
         check=lambda task: _check_tied(task, values, architecture, prefix, tensors, path),
-        default_pooler_act="relu" if architecture.fixed else "tanh",
+        default_pooler_act=architecture.pooler_act,
     )
 
 
@@ -87,7 +85,7 @@ def _has(rules, layer: str, shapes) -> bool:
 
 def _config(values: dict, architecture: Architecture, path: Path, pooler: bool) -> BertConfig:
     named = {name: values[theirs] for name, theirs in architecture.fields.items() if theirs in values}
-    pooler_act = ("relu" if architecture.fixed else "tanh") if pooler else None
+    pooler_act = architecture.pooler_act if pooler else None
     try:
         return BertConfig.from_dict(
             {**values, **named, **architecture.fixed, "model_type": "bert", "pooler_act": pooler_act}
@@ -197,13 +195,12 @@ def save(folder: ModelFolder, path: Path) -> None:
     architecture = ARCHITECTURES[model_type]
     if task not in architecture.classes:
         raise ValueError(f"Expected a task that {model_type} has a class for in transformers. Received: {task}")
-    expected_act = "relu" if architecture.fixed else "tanh"
     differs = [
         f"{name}={getattr(config, name)!r}"
         for name, value in architecture.fixed.items()
         if getattr(config, name) != value
     ]
-    if config.pooler_act not in (None, expected_act):
+    if config.pooler_act not in (None, architecture.pooler_act):
         differs.append(f"pooler_act={config.pooler_act!r}")
     if differs:
         raise ValueError(f"Expected fields that transformers' {model_type} can have. Received: {', '.join(differs)}")

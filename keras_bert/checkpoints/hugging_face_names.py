@@ -73,14 +73,16 @@ class Architecture(NamedTuple):
     """One `model_type` of transformers.
 
     `fields`: names of BertConfig's fields in its config.json, where they differ; `fixed`: fields that it has no name
-    for. `classes`: its class for each task; `tokenizer_class`: DistilBERT's returns no token types. `decoder`: the
-    masked LM's output table, tied to the word embeddings. `ignored`: buffers, and copies of tied weights.
+    for; `pooler_act`: the activation of its pooler, which in DistilBERT is part of a head. `classes`: its class for
+    each task; `tokenizer_class`: DistilBERT's returns no token types. `decoder`: the masked LM's output table, tied to
+    the word embeddings. `ignored`: buffers, and copies of tied weights.
     """
 
     prefix: str
     rules: Callable[[str], list[Rule]]
     fields: Mapping[str, str]
     fixed: Mapping
+    pooler_act: str
     classes: Mapping[str, str]
     tokenizer_class: str
     classifier_dropout: str
@@ -94,6 +96,7 @@ BERT = Architecture(
     rules=_bert_rules,
     fields={},
     fixed={},
+    pooler_act="tanh",
     classes={
         "encoder": "BertModel",
         "pretraining": "BertForPreTraining",
@@ -124,6 +127,7 @@ DISTILBERT = Architecture(
         "attention_probs_dropout_prob": "attention_dropout",
     },
     fixed={"type_vocab_size": 0, "layer_norm_eps": 1e-12},
+    pooler_act="relu",
     classes={
         "encoder": "DistilBertModel",
         "masked_lm": "DistilBertForMaskedLM",

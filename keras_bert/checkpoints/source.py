@@ -43,7 +43,7 @@ class Source:
 
     Attributes:
       name: what error messages call it, usually its path.
-      format: "hf", "google", "keras-hub" or "keras".
+      format: its name in load.FORMATS.
       config: the encoder's, with a `pooler_act` where the checkpoint has a pooler.
       tokenizer: its tokenizer.
       tensors: shapes, and values on demand.
