@@ -51,6 +51,15 @@ def test_they_come_back_and_count_for_the_hash(saved):
     assert again.hash != kb.Tokenizer(VOCABULARY, lowercase=False, additional_special_tokens=["<e1>"]).hash
 
 
+def test_a_file_whose_special_pieces_have_other_names(tmp_path):
+    roles = {"pad_token": "<pad>", "unk_token": "<unk>"}
+    pieces = ["<pad>", "<unk>", *VOCABULARY[2:]]
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    read = kb.Tokenizer.from_vocab_file(tmp_path / "vocab.txt", special_tokens=roles)
+    assert read.hash == kb.Tokenizer(pieces, special_tokens=roles).hash
+    assert (read.pad_id, read.unk_id) == (0, 1)
+
+
 def test_strangers_texts_may_hold_them():
     """`split_special_tokens` is about special pieces only, as in Hugging Face's tokenizers."""
     ids = ours(split_special_tokens=True).tokenize(["covid [SEP]"]).to_list()[0]

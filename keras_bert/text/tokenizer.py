@@ -98,7 +98,8 @@ class Tokenizer(keras.layers.Layer):
     @classmethod
     def from_vocab_file(cls, path: str | os.PathLike, lowercase: bool = True, **kwargs) -> "Tokenizer":
         """Makes a tokenizer from a BERT vocab.txt; the file is not needed afterwards."""
-        return cls(load_vocabulary(path), lowercase=lowercase, **kwargs)
+        special_pieces = all_special_tokens(kwargs.get("special_tokens")).values()
+        return cls(load_vocabulary(path, tuple(special_pieces)), lowercase=lowercase, **kwargs)
 
     @property
     def vocabulary(self) -> list[str]:
