@@ -186,7 +186,7 @@ def test_float16_trains_with_a_scaled_loss(tmp_path):
 
 @pytest.fixture
 def pooled(encoder):
-    """(inputs, weights, outputs) of the NumPy reference, and a padded second row."""
+    """Inputs whose second row is padded."""
     inputs = random_inputs(CONFIG)
     inputs["attention_mask"][1, 4:] = 0
     return inputs
