@@ -19,7 +19,7 @@ EPOCHS, BATCH_SIZE, LEARNING_RATE = 3, 16, 1e-3  # the rate of a tiny model; BER
 
 
 def make_dataset(table, labels, preprocessor, shuffle=False):
-    dataset = tf.data.Dataset.from_tensor_slices((table.texts, tables.encode_labels(table, labels)))
+    dataset = tf.data.Dataset.from_tensor_slices((table["text"], tables.encode_labels(table, labels)))
     if shuffle:
         dataset = dataset.shuffle(len(table), seed=0)
     dataset = dataset.batch(BATCH_SIZE).map(lambda text, label: (preprocessor(text), label))

@@ -166,7 +166,7 @@ USAGE = [
     (f"{QUICK} --learning-rate nan", "a learning rate above 0 .*'nan'"),
     (f"{QUICK} --learning-rate -1e-3", "a learning rate above 0|expected one argument"),
     (f"{QUICK} --columns sentence", "expected NAME=COLUMN pairs"),
-    (f"{QUICK} --columns words=sentence", "each NAME one of text, text_pair, label"),
+    (f"{QUICK} --columns sentence=words", "each NAME one of text, text_pair, "),
     (f"{QUICK} --columns text=a,text=b", "given once"),
     (f"{QUICK} --columns text=sentence", "--columns names columns of --train and --dev"),
     (f"{QUICK} --train train.tsv", "Expected --train and --dev together"),

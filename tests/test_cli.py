@@ -154,9 +154,9 @@ def test_standard_output_holds_results_only(chain):
 
 def test_evaluate_counts_what_predict_says(chain):
     table = tables.read_table(chain.folder / "dev.tsv")
-    said = run("predict", "--checkpoint", chain.model, *table.texts)
+    said = run("predict", "--checkpoint", chain.model, *table["text"])
     predicted = [json.loads(line)["label"] for line in said.out.splitlines()]
-    right = sum(a == b for a, b in zip(predicted, table.labels, strict=True))
+    right = sum(a == b for a, b in zip(predicted, table["label"], strict=True))
     scores = json.loads(chain.evaluate.out)
     assert scores["accuracy"] == pytest.approx(right / len(table))
     assert right > len(table) / 2

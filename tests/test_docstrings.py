@@ -82,15 +82,15 @@ def test_documents_hold_every_word(library):
 
 def test_classification_examples_are_balanced_and_split_without_near_duplicates(examples):
     train, dev = examples
-    assert len(set(train.labels)) == 10
-    assert set(train.labels) == set(dev.labels)
+    assert len(set(train["label"])) == 10
+    assert set(train["label"]) == set(dev["label"])
     assert 1_500 < len(train) < 5_000
     assert 0.15 < len(dev) / (len(train) + len(dev)) < 0.22
-    assert Counter(dev.labels).most_common(1)[0][1] / len(dev) < 0.35
-    assert min(Counter(train.labels).values()) >= 40
-    assert min(len(text.split()) for text in train.texts + dev.texts) >= 5
-    seen = [shingles(text) for text in train.texts]
-    assert max(jaccard(shingles(text), other) for text in dev.texts[:25] for other in seen) < 0.6
+    assert Counter(dev["label"]).most_common(1)[0][1] / len(dev) < 0.35
+    assert min(Counter(train["label"]).values()) >= 40
+    assert min(len(text.split()) for text in train["text"] + dev["text"]) >= 5
+    seen = [shingles(text) for text in train["text"]]
+    assert max(jaccard(shingles(text), other) for text in dev["text"][:25] for other in seen) < 0.6
 
 
 def test_classification_examples_are_drawn_by_the_seed(library, examples):
@@ -98,7 +98,7 @@ def test_classification_examples_are_drawn_by_the_seed(library, examples):
     first, again, other = (classification_examples(small, seed) for seed in (0, 0, 1))
     assert first == again
     assert first != other
-    assert sorted(first[0].texts + first[1].texts) == sorted(other[0].texts + other[1].texts)
+    assert sorted(first[0]["text"] + first[1]["text"]) == sorted(other[0]["text"] + other[1]["text"])
 
 
 def test_too_few_packages():

@@ -86,11 +86,11 @@ def test_summary_tells_the_run(runs):
 def test_summary_agrees_with_the_models(runs):
     train, dev = (tables.read_table(runs.folder / f"{name}.tsv") for name in ("train", "dev"))
     scores = runs.summary["evaluation"]
-    said = run("predict", "--checkpoint", runs.out / "finetune", *dev.texts)
+    said = run("predict", "--checkpoint", runs.out / "finetune", *dev["text"])
     predicted = [json.loads(line)["label"] for line in said.out.splitlines()]
-    accuracy = np.mean([a == b for a, b in zip(predicted, dev.labels, strict=True)])
+    accuracy = np.mean([a == b for a, b in zip(predicted, dev["label"], strict=True)])
     assert scores["accuracy"] == pytest.approx(accuracy)
-    assert scores["majority_accuracy"] == pytest.approx(baselines.majority_accuracy(train.labels, dev.labels))
+    assert scores["majority_accuracy"] == pytest.approx(baselines.majority_accuracy(train["label"], dev["label"]))
     assert np.trace(scores["confusion_matrix"]) == round(accuracy * len(dev))
     assert len(scores["errors"]) == len(dev) - np.trace(scores["confusion_matrix"])
     assert runs.summary["finetuning"]["curve"][-1]["val_accuracy"] == pytest.approx(accuracy)

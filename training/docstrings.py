@@ -106,9 +106,7 @@ def _shuffled_table(rows: list[tuple[str, str]], generator: random.Random) -> Ta
     generator.shuffle(rows)
     return Table(
         name=_TABLE_NAME,
-        texts=[text for text, _ in rows],
-        text_pairs=None,
-        labels=[label for _, label in rows],
+        columns={"text": [text for text, _ in rows], "label": [label for _, label in rows]},
         lines=list(range(1, len(rows) + 1)),
     )
 

@@ -1,223 +1,268 @@
-"""Labelled texts from TSV, CSV and JSONL files, plain or `.gz`: what fine-tuning, evaluation and prediction read."""
+"""Tables of task data from TSV, CSV and JSONL files, plain or `.gz`: what training, evaluation and prediction read."""
 
-import csv
 import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from keras_bert.atomic import atomic_file
-from keras_bert.training.text_files import read_lines, text_suffix
+from keras_bert.training.table_rows import KINDS, delimited_rows, jsonl_records, listed, place, record_rows
+from keras_bert.training.text_files import text_suffix
 
-COLUMNS = ("text", "text_pair", "label")
-_MAX_FIELD_CHARS = 2**31 - 1  # what a C long holds on every platform
-_SURROGATE = re.compile("[\ud800-\udfff]")
+COLUMNS = tuple(KINDS)
 _FORMATS = ".tsv, .csv or .jsonl, each plain or with .gz"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length. `lines` are the line numbers in the file `name`, from 1, for messages."""
+    """Rows as columns of equal length. `lines` are their line numbers in the file `name`, from 1, for messages.
+
+    The columns have this package's names; `table_rows.KINDS` says which hold strings and which lists of strings.
+    """
 
     name: str
-    texts: list[str]
-    text_pairs: list[str] | None
-    labels: list[str] | None
+    columns: dict[str, list]
     lines: list[int]
 
     def __len__(self) -> int:
-        return len(self.texts)
+        return len(self.lines)
+
+    def __contains__(self, column: str) -> bool:
+        return column in self.columns
+
+    def __getitem__(self, column: str) -> list:
+        if column not in self.columns:
+            raise ValueError(
+                f"{self.name}: expected a {column} in every row. Add the column, or name it with --columns "
+                f"{column}=NAME"
+            )
+        return self.columns[column]
+
+    def get(self, column: str) -> list | None:
+        """The column, or None where there is none."""
+        return self.columns.get(column)
+
+    def take(self, rows: Sequence[int]) -> "Table":
+        """The rows of these numbers, from 0, in this order."""
+        columns = {column: [values[row] for row in rows] for column, values in self.columns.items()}
+        return Table(self.name, columns, [self.lines[row] for row in rows])
+
+    def where(self, row: int) -> str:
+        """The place of a row, from 0, for messages: "train.tsv, line 7"."""
+        return place(self.name, self.lines[row])
 
 
 def read_table(
-    path: str | os.PathLike,
+    source: str | os.PathLike,
     columns: Mapping[str, str] | None = None,
     required: Sequence[str] = ("text", "label"),
+    optional: Sequence[str] = ("text_pair",),
 ) -> Table:
-    """Reads a file whose first line (TSV, CSV) or whose keys (JSONL) name the columns `text`, `text_pair`, `label`.
+    """Reads a file whose first line (TSV, CSV) or whose keys (JSONL) name the columns.
 
     Quotes mean nothing in a TSV file, as in GLUE; a CSV file is quoted by RFC 4180. An empty text is a text; a blank
     line of a file with several columns is no row.
 
+    `labels`, `words`, `tags` and `choices` are lists: JSON arrays in JSONL, and in a field of a TSV or CSV file that
+    holds one. Any other field has `labels` between commas (an empty field: none of them), `words` and `tags` between
+    single spaces. `choices` may also be spread over several columns: `{"choices": "ending0+ending1+ending2"}`.
+
     Args:
-        columns: names that differ in the file, as `{"text": "sentence"}`; a column named here must be there.
-        required: columns that must be there. A label that is not required is read where every row has one, and
-            `labels` is None otherwise.
+        columns: names that differ in the file, as `{"text": "sentence"}`; a column named here must be there. In JSONL a
+            name may lead into objects and through lists of them: `{"choices": "question.choices.text"}`.
+        required: columns that must be there.
+        optional: columns to read where they are there. What a model learns (`label`, `labels`, `tags`) is left out
+            unless every row has it; of any other column, all rows have a value or none.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: a file that is not such a table; the message names the line and the column.
     """
     columns = dict(columns or {})
-    if unknown := set(columns).union(required).difference(COLUMNS):
+    if unknown := {*columns, *required, *optional}.difference(COLUMNS):
         raise ValueError(f"expected the columns {', '.join(COLUMNS)}. Received: {', '.join(sorted(unknown))}")
-    names = {column: columns.get(column, column) for column in COLUMNS}
-    needed = [column for column in COLUMNS if column in required or column in columns]
-    suffix = text_suffix(path)
+    names = {column: columns.get(column, column) for column in COLUMNS if column in {*columns, *required, *optional}}
+    needed = [column for column in names if column in required or column in columns]
+    suffix = text_suffix(source)
     if suffix == ".jsonl":
-        rows = _jsonl_rows(path, names, needed)
+        rows = record_rows(str(source), jsonl_records(source), names, needed)
     elif suffix in (".tsv", ".csv"):
-        rows = _delimited_rows(path, _tsv_records(path) if suffix == ".tsv" else _csv_records(path), names, needed)
+        rows = delimited_rows(source, "," if suffix == ".csv" else "\t", names, needed)
     else:
-        raise ValueError(f"{path}: expected a table named {_FORMATS}. Received the suffix {suffix or '(none)'!r}")
+        raise ValueError(f"{source}: expected a table named {_FORMATS}. Received the suffix {suffix or '(none)'!r}")
 
-    values: dict[str, list[str | None]] = {column: [] for column in COLUMNS}
+    values: dict[str, list] = {column: [] for column in names}
     lines = []
     for line, row in rows:
-        if "label" in required and not row["label"]:
-            raise ValueError(
-                f"{path}, line {line}: the label (column {names['label']!r}) is empty. Fill it in, or drop the row."
-            )
+        _check_row(row, names, required, place(str(source), line))
         lines.append(line)
-        for column in COLUMNS:
+        for column in names:
             values[column].append(row[column])
     if not lines:
         after = "" if suffix == ".jsonl" else " after its header"
-        raise ValueError(f"{path}: expected rows, but the file has none{after}.")
-    pairs, labels = values["text_pair"], values["label"]
-    return Table(
-        name=str(path),
-        texts=values["text"],
-        text_pairs=None if None in pairs else pairs,
-        labels=labels if all(labels) else None,
-        lines=lines,
-    )
+        raise ValueError(f"{source}: expected rows, but the file has none{after}.")
+    table = Table(str(source), values, lines)
+    return Table(table.name, {column: values[column] for column in names if _is_complete(table, column)}, lines)
 
 
 def write_table(table: Table, path: str | os.PathLike) -> None:
     """Writes a JSONL file that `read_table` reads back."""
     if text_suffix(path) != ".jsonl" or str(path).lower().endswith(".gz"):
         raise ValueError(f"{path}: tables are written as JSONL; expected a name that ends in .jsonl")
-    columns = {"text": table.texts, "text_pair": table.text_pairs, "label": table.labels}
-    columns = {name: values for name, values in columns.items() if values is not None}
-    rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+    rows = (dict(zip(table.columns, values, strict=True)) for values in zip(*table.columns.values(), strict=True))
     with atomic_file(path) as scratch, open(scratch, "w", encoding="utf-8", newline="\n") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def label_names(table: Table) -> list[str]:
-    """The distinct labels, sorted; by value where all of them are numbers, so that "10" follows "9"."""
-    names = sorted(set(_labels_of(table)))
-    if len(names) < 2:
-        raise ValueError(
-            f"{table.name}: expected at least two classes, but every one of the {len(table)} rows has the label "
-            f"{names[0]!r}. Train on rows of two or more classes."
-        )
+def label_names(table: Table, column: str = "label") -> list[str]:
+    """The distinct labels, sorted; by value where all of them are numbers, so that "10" follows "9".
+
+    Of `labels` and `tags`, those that occur in any row's list.
+    """
+    values = table[column]
+    if KINDS[column].many:
+        names = sorted({name for row in values for name in row})
+        if not names:
+            raise ValueError(f"{table.name}: expected {column}, but every one of the {len(table)} rows has none.")
+    else:
+        names = sorted(set(values))
+        if len(names) < 2:
+            raise ValueError(
+                f"{table.name}: expected at least two classes, but every one of the {len(table)} rows has the label "
+                f"{names[0]!r}. Train on rows of two or more classes."
+            )
     try:
-        values = {name: float(name) for name in names}
+        numbers = {name: float(name) for name in names}
     except ValueError:
         return names
-    return sorted(names, key=values.get) if all(map(math.isfinite, values.values())) else names
+    return sorted(names, key=numbers.get) if all(map(math.isfinite, numbers.values())) else names
 
 
 def encode_labels(table: Table, names: Sequence[str]) -> np.ndarray:
-    """The position of each row's label in `names`, int32."""
+    """The position of each row's `label` in `names`, int32 `(rows,)`."""
     ids = {name: index for index, name in enumerate(names)}
-    for line, label in zip(table.lines, _labels_of(table), strict=True):
+    labels = table["label"]
+    for row, label in enumerate(labels):
         if label not in ids:
-            raise ValueError(
-                f"{table.name}, line {line}: the label {label!r} does not occur in training. Known labels: "
-                f"{_listed(names)}. Correct the row, or train with it."
-            )
-    return np.array([ids[label] for label in table.labels], dtype=np.int32)
+            raise _unknown_label(table, row, label, names)
+    return np.array([ids[label] for label in labels], dtype=np.int32)
 
 
-def _labels_of(table: Table) -> list[str]:
-    if table.labels is None:
-        raise ValueError(
-            f"{table.name}: expected a label in every row. Add the column, or name it with --columns label=NAME"
-        )
-    return table.labels
+def encode_label_sets(table: Table, names: Sequence[str]) -> np.ndarray:
+    """Ones where a name is among a row's `labels`, float32 `(rows, len(names))`."""
+    ids = {name: index for index, name in enumerate(names)}
+    encoded = np.zeros((len(table), len(names)), np.float32)
+    for row, labels in enumerate(table["labels"]):
+        for label in labels:
+            if label not in ids:
+                raise _unknown_label(table, row, label, names)
+            encoded[row, ids[label]] = 1
+    return encoded
 
 
-def _tsv_records(path: str | os.PathLike) -> Iterator[tuple[int, list[str]]]:
-    for number, line in read_lines(path):
-        yield number, line.rstrip("\r\n").split("\t")
-
-
-def _csv_records(path: str | os.PathLike) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(_MAX_FIELD_CHARS)
-    reader = csv.reader((line for _, line in read_lines(path)), strict=True)
-    first_line = 1
-    try:
-        for fields in reader:
-            yield first_line, fields or [""]
-            first_line = reader.line_num + 1
-    except csv.Error as error:
-        raise ValueError(
-            f"{path}, line {first_line}: not a CSV row ({error}). A field that holds a comma, a quote or a line end is "
-            'written in double quotes, and a quote in it is doubled: "He said ""yes"""'
-        ) from error
-
-
-def _delimited_rows(
-    path: str | os.PathLike, records: Iterator[tuple[int, list[str]]], names: dict[str, str], needed: list[str]
-) -> Iterator[tuple[int, dict[str, str | None]]]:
-    _, header = next(records)
-    positions = {}
-    for column, name in names.items():
-        if header.count(name) > 1:
-            raise ValueError(
-                f"{path}, line 1: the column {name!r} occurs {header.count(name)} times. Rename all but one."
-            )
-        if name in header:
-            positions[column] = header.index(name)
-        elif column in needed:
-            raise ValueError(f"{path}, line 1: {_no_column(column, name, header)}")
-    for line, fields in records:
-        if fields == [""] and len(header) > 1:
-            continue
-        if len(fields) != len(header):
-            raise ValueError(
-                f"{path}, line {line}: expected {len(header)} fields as in the header ({_listed(header)}). Received "
-                f"{len(fields)}. Look for a missing or a surplus separator."
-            )
-        yield line, {column: fields[positions[column]] if column in positions else None for column in names}
-
-
-def _jsonl_rows(
-    path: str | os.PathLike, names: dict[str, str], needed: list[str]
-) -> Iterator[tuple[int, dict[str, str | None]]]:
-    for line, text in read_lines(path):
-        if not text.strip():
-            continue
+def float_labels(table: Table) -> np.ndarray:
+    """The numbers in `label`, float32 `(rows,)`."""
+    numbers = []
+    for row, label in enumerate(table["label"]):
         try:
-            record = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+            numbers.append(float(label))
+        except ValueError:
+            numbers.append(math.nan)
+        if not abs(numbers[-1]) <= np.finfo(np.float32).max:
+            raise ValueError(f"{table.where(row)}: expected a finite number as label. Received: {label[:60]!r}")
+    return np.array(numbers, np.float32)
+
+
+def choice_labels(table: Table) -> np.ndarray:
+    """Which of its `choices` each row's `label` means, from 0, int32 `(rows,)`.
+
+    The labels of a table are all numbers that count from 0, all letters that count from A, or all texts of choices.
+
+    Raises:
+        ValueError: a label that is none of these, and a table that can be read in two ways with different outcomes.
+    """
+    labels, choices = table["label"], table["choices"]
+    readings = {
+        form: [read(*pair) for pair in zip(labels, choices, strict=True)] for form, read in _CHOICE_FORMS.items()
+    }
+    fitting = {form: ids for form, ids in readings.items() if None not in ids}
+    if not fitting:
+        form, ids = max(readings.items(), key=lambda item: len(table) - item[1].count(None))
+        row = ids.index(None)
+        count = len(choices[row])
+        raise ValueError(
+            f"{table.where(row)}: expected a label that names one of the {count} choices: a number from 0 to "
+            f"{count - 1}, a letter from A to {chr(64 + min(count, 26))}, or the text of a choice that occurs once, "
+            f"the same in all rows; most are {form}. Received: {labels[row][:60]!r}"
+            + ("; labels count from 0, so take 1 from each" if form == "numbers" and "0" not in labels else "")
+        )
+    (first, ids), *others = fitting.items()
+    for form, other in others:
+        if other != ids:
+            row = next(row for row in range(len(table)) if ids[row] != other[row])
             raise ValueError(
-                f"{path}, line {line}: expected one JSON object per line, but it is not JSON ({error})."
-            ) from error
-        if not isinstance(record, dict):
-            raise ValueError(f"{path}, line {line}: expected a JSON object. Received: {text.strip()[:60]}")
-        row = {}
-        for column, name in names.items():
-            if name not in record and column in needed:
-                raise ValueError(f"{path}, line {line}: {_no_column(column, name, record)}")
-            row[column] = _json_value(record.get(name), column, f"{path}, line {line}, column {name!r}")
-        yield line, row
+                f"{table.where(row)}: the label {labels[row]!r} can be read in two ways, and so can every label of "
+                f"this table: as {first} choice {ids[row]} is meant, as {form} choice {other[row]} (from 0). Write letters, "
+                "A for the first choice."
+            )
+    return np.array(ids, np.int32)
 
 
-def _json_value(value: object, column: str, where: str) -> str | None:
-    if isinstance(value, str):
-        if _SURROGATE.search(value):
-            raise ValueError(f"{where}: half of a surrogate pair (\\ud800 to \\udfff) is no character. Remove it.")
-        return value
-    if value is None and column != "text":
-        return None
-    if column == "label" and isinstance(value, bool | int | float):
-        return json.dumps(value)
-    expected = "a string or a number" if column == "label" else "a string"
-    raise ValueError(f"{where}: expected {expected}. Received: {json.dumps(value)[:60]}")
+def _number(label: str, choices: Sequence[str]) -> int | None:
+    return int(label) if re.fullmatch("[0-9]{1,9}", label) and int(label) < len(choices) else None
 
 
-def _no_column(column: str, name: str, present: Sequence[str]) -> str:
-    return f"no column {name!r}; the columns are {_listed(present)}. Name the right one with --columns {column}=NAME"
+def _letter(label: str, choices: Sequence[str]) -> int | None:
+    return ord(label) - ord("A") if re.fullmatch("[A-Z]", label) and ord(label) - ord("A") < len(choices) else None
 
 
-def _listed(names: Sequence[str], most: int = 20) -> str:
-    shown = ", ".join(repr(name[:40]) for name in list(names)[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+def _text(label: str, choices: Sequence[str]) -> int | None:
+    return choices.index(label) if choices.count(label) == 1 else None
+
+
+_CHOICE_FORMS = {"numbers": _number, "letters": _letter, "texts": _text}
+
+
+def _check_row(row: dict, names: Mapping[str, str], required: Sequence[str], where: str) -> None:
+    for column in required:
+        if row[column] is None or (column == "label" and not row[column]):
+            raise ValueError(f"{where}: the {column} (column {names[column]!r}) is empty. Fill it in, or drop the row.")
+    for column in ("labels", "tags"):
+        if "" in (row.get(column) or ()):
+            raise ValueError(f"{where}: one of the {column} (column {names[column]!r}) is empty. Fill it in.")
+    words, tags, choices = (row.get(column) for column in ("words", "tags", "choices"))
+    if words is not None and not words:
+        raise ValueError(f"{where}: expected words. Received: a row without any; drop it.")
+    if words is not None and tags is not None and len(words) != len(tags):
+        raise ValueError(
+            f"{where}: expected one tag for each word. Received: {len(words)} words and {len(tags)} tags; look for a "
+            "separator that is missing or doubled."
+        )
+    if choices is not None:
+        if len(choices) < 2:
+            raise ValueError(f"{where}: expected at least two choices. Received: {len(choices)}")
+        if blank := [number for number, choice in enumerate(choices) if not (choice or "").strip()]:
+            raise ValueError(f"{where}: choice {blank[0]} (from 0) is empty. Fill it in, or drop the row.")
+
+
+def _is_complete(table: Table, column: str) -> bool:
+    """Whether every row has a value; that only some have one is an error where it is not what a model learns."""
+    values = table.columns[column]
+    missing = [value is None or (column == "label" and not value) for value in values]
+    if any(missing) and not all(missing) and not KINDS[column].target:
+        raise ValueError(
+            f"{table.where(missing.index(True))}: no {column}, which {table.where(missing.index(False))} has. Give it "
+            "in every row or in none."
+        )
+    return not any(missing)
+
+
+def _unknown_label(table: Table, row: int, label: str, names: Sequence[str]) -> ValueError:
+    return ValueError(
+        f"{table.where(row)}: the label {label!r} does not occur in training. Known labels: {listed(names)}. Correct "
+        "the row, or train with it."
+    )

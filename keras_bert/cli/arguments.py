@@ -11,7 +11,7 @@ from keras_bert.version import __version__
 PRESETS = ("tiny", "mini", "small", "medium", "base", "large")
 STRATEGIES = ("default", "mirrored")
 PRECISIONS = ("float32", "bfloat16", "float16")
-COLUMNS = ("text", "text_pair", "label")
+COLUMNS = ("text", "text_pair", "negative", "question", "label", "labels", "words", "tags", "choices")
 FORMATS = ("saved_model", "litert", "litert-int8")
 CHECKPOINT_FORMATS = ("keras", "keras-hub", "sentence-transformers", "hf", "google")
 WRITTEN_FORMATS = ("hf", "google", "keras-hub", "keras")

@@ -96,7 +96,7 @@ def _pretrain(arguments, console) -> int:
 def _finetune(arguments, console) -> int:
     train, dev = (tables.read_table(path, arguments.columns) for path in (arguments.train, arguments.dev))
     stages.check_rows(train, dev)
-    if train.text_pairs is not None:
+    if "text_pair" in train:
         console.say("pairs of texts: for now this model cannot become a SavedModel, nor can verify compare it")
     settings = stages.settings_of(FinetuneSettings, arguments)
     checkpoint = find_checkpoint(arguments.checkpoint)
@@ -182,7 +182,7 @@ def _export(arguments, console) -> int:
 
 
 def _verify(arguments, console) -> int:
-    dev = tables.read_table(arguments.dev, arguments.columns, required=("text",))
+    dev = tables.read_table(arguments.dev, arguments.columns, required=("text",), optional=("text_pair", "label"))
     with console.progress("verify"):
         report = stages.verify_stage(find_checkpoint(arguments.checkpoint), arguments.artifacts, dev)
     if arguments.out:

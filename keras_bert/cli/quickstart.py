@@ -145,7 +145,7 @@ def _write_data(folder: Path, arguments) -> dict:
     if arguments.train:
         train, dev = (tables.read_table(path, arguments.columns) for path in (arguments.train, arguments.dev))
         stages.check_rows(train, dev)
-        if train.text_pairs is not None:
+        if "text_pair" in train:
             raise ValueError(
                 f"{train.name}: expected rows of one text, since a SavedModel takes one string. Received: rows with a "
                 "text_pair; drop or rename that column, or use keras-bert finetune and evaluate, which take pairs."
@@ -158,7 +158,7 @@ def _write_data(folder: Path, arguments) -> dict:
     else:
         # Where the user gave rows, the user's own language: each text is a document.
         contents = (
-            [text_files.split_sentences(text) for text in train.texts]
+            [text_files.split_sentences(text) for text in train["text"]]
             if arguments.train
             else docstrings.as_documents(standard_library)
         )

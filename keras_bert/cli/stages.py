@@ -125,7 +125,7 @@ def check_rows(train: tables.Table, dev: tables.Table) -> None:
     labels = tables.label_names(train)
     check_labels(labels, len(labels))
     tables.encode_labels(dev, labels)
-    _check_segments(dev, 1 if train.text_pairs is None else 2)
+    _check_segments(dev, 2 if "text_pair" in train else 1)
 
 
 def evaluate_stage(
@@ -154,9 +154,9 @@ def evaluate_stage(
             [" ".join(row) for row in zip(*examples_of(table, model.labels).segments(), strict=True)]
             for table in (train, dev)
         ]
-        report["majority_accuracy"] = baselines.majority_accuracy(train.labels, dev.labels)
+        report["majority_accuracy"] = baselines.majority_accuracy(train["label"], dev["label"])
         report["tfidf_logistic_regression_accuracy"] = baselines.tfidf_logistic_regression(
-            joined[0], train.labels, joined[1], dev.labels
+            joined[0], train["label"], joined[1], dev["label"]
         )
     return report
 
@@ -190,11 +190,11 @@ def verify_stage(checkpoint: Path, artifacts: Sequence[Path], dev: tables.Table)
             "trained on pairs."
         )
     _check_segments(dev, 1)
-    label_ids = None if dev.labels is None else tables.encode_labels(dev, model.labels).tolist()
+    label_ids = tables.encode_labels(dev, model.labels).tolist() if "label" in dev else None
     preprocessor = Preprocessor(model.tokenizer, model.max_length)
     return {
         "artifacts": verify_artifacts(
-            model.model, preprocessor, artifacts, dev.texts, labels=model.labels, label_ids=label_ids
+            model.model, preprocessor, artifacts, dev["text"], labels=model.labels, label_ids=label_ids
         )
     }
 
@@ -240,7 +240,7 @@ def classify(model: ModelFolder, segments: tuple, batch_size: int, progress: Pro
 
 def examples_of(table: tables.Table, labels: Sequence[str]) -> Examples:
     """The rows of a table with their labels as class indices."""
-    return Examples(table.texts, tables.encode_labels(table, labels).tolist(), table.text_pairs)
+    return Examples(table["text"], tables.encode_labels(table, labels).tolist(), table.get("text_pair"))
 
 
 def settings_of(kind: type, arguments, **overrides):
@@ -269,7 +269,7 @@ def _new_logs(folder: Path) -> Path:
 
 
 def _check_segments(table: tables.Table, segments: int) -> None:
-    received = 1 if table.text_pairs is None else 2
+    received = 2 if "text_pair" in table else 1
     if received != segments:
         forms = {1: "single texts (text)", 2: "pairs (text and text_pair)"}
         raise ValueError(
