@@ -206,8 +206,8 @@ def choice_labels(table: Table) -> np.ndarray:
             row = next(row for row in range(len(table)) if ids[row] != other[row])
             raise ValueError(
                 f"{table.where(row)}: the label {labels[row]!r} can be read in two ways, and so can every label of "
-                f"this table: as {first} choice {ids[row]} is meant, as {form} choice {other[row]} (from 0). Write letters, "
-                "A for the first choice."
+                f"this table: as {first} choice {ids[row]} is meant, as {form} choice {other[row]} (from 0). Write "
+                "letters, A for the first choice."
             )
     return np.array(ids, np.int32)
 
