@@ -67,7 +67,7 @@ def summary(classes=3, steps=200, name="class"):
             "accuracy": 0.842,
             "majority_accuracy": 0.201,
             "tfidf_logistic_regression_accuracy": 0.891,
-            "macro_f1": 0.8765,
+            "f1_macro": 0.8765,
             "labels": labels,
             "confusion_matrix": counts,
             "per_class": [{"label": x, "precision": 0.5, "recall": 0.25, "f1": 1 / 3, "support": 1234} for x in labels],

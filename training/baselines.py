@@ -1,4 +1,4 @@
-"""What a trained model is held against: guessing, a linear model, and the usual scores of a classifier."""
+"""What a trained model is held against: guessing, and a linear model."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -52,33 +52,6 @@ def tfidf_logistic_regression(
     model.fit(vectorizer.fit_transform(_not_empty(train_texts, "train_texts")), train_labels)
     predicted = model.predict(vectorizer.transform(_not_empty(dev_texts, "dev_texts")))
     return float(np.mean(predicted == np.asarray(dev_labels)))
-
-
-def classification_metrics(labels: Sequence[int], predictions: Sequence[int], names: Sequence[str]) -> dict:
-    """Scores of predicted class ids, JSON-ready.
-
-    Returns:
-        `accuracy`, `macro_f1`, `labels` (the names), `confusion_matrix` (a row per true class, a column per predicted
-        one) and `per_class`: `label`, `precision`, `recall`, `f1` (0 where undefined) and `support`.
-    """
-    from sklearn import metrics
-
-    if len(labels) != len(predictions):
-        raise ValueError(f"expected as many predictions as labels. Received: {len(predictions)} and {len(labels)}")
-    ids = list(range(len(names)))
-    labels, predictions = np.asarray(_not_empty(labels, "labels")), np.asarray(predictions)
-    scores = metrics.precision_recall_fscore_support(labels, predictions, labels=ids, zero_division=0)
-    per_class = [
-        {"label": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)}
-        for name, p, r, f, s in zip(names, *scores, strict=True)
-    ]
-    return {
-        "accuracy": float(np.mean(labels == predictions)),
-        "macro_f1": float(np.mean(scores[2])),
-        "labels": list(names),
-        "confusion_matrix": metrics.confusion_matrix(labels, predictions, labels=ids).tolist(),
-        "per_class": per_class,
-    }
 
 
 def _not_empty(values: Sequence, name: str) -> Sequence:

@@ -212,8 +212,8 @@ def _per_class(scores: Mapping) -> str:
         )
     if not rows:
         return ""
-    if is_number(scores.get("macro_f1")):
-        macro = f"<td></td><td></td><td>{_fraction(scores['macro_f1'])}{bar(scores['macro_f1'])}</td><td></td>"
+    if is_number(scores.get("f1_macro")):
+        macro = f"<td></td><td></td><td>{_fraction(scores['f1_macro'])}{bar(scores['f1_macro'])}</td><td></td>"
         rows.append(f'<tr class="total"><th scope="row">macro average</th>{macro}</tr>')
     return _table(["class", "precision", "recall", "F1", "support"], rows, "numbers")
 

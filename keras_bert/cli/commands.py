@@ -125,7 +125,7 @@ def _evaluate(arguments, console) -> int:
         report = stages.evaluate_stage(find_checkpoint(arguments.checkpoint), dev, arguments.batch_size, progress)
     if arguments.out:
         write_json(report, Path(arguments.out, "metrics.json"))
-    print(json.dumps({key: report[key] for key in ("accuracy", "macro_f1", "per_class")}, indent=2, ensure_ascii=False))
+    print(json.dumps({key: report[key] for key in ("accuracy", "f1_macro", "per_class")}, indent=2, ensure_ascii=False))
     return 0
 
 

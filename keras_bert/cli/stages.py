@@ -16,7 +16,7 @@ from keras_bert.encoder import config_of
 from keras_bert.export import save_litert, save_saved_model, verify_artifacts
 from keras_bert.export.saved_model import check_labels
 from keras_bert.text import Preprocessor, Tokenizer, learn_vocabulary, load_vocabulary, save_vocabulary
-from keras_bert.training import baselines, tables, text_files
+from keras_bert.training import baselines, metrics, tables, text_files
 from keras_bert.training.callbacks import Restart
 from keras_bert.training.finetune import Examples, FinetuneSettings, finetune_classifier, predict_logits
 from keras_bert.training.pretrain import PretrainSettings, pretrain
@@ -137,7 +137,7 @@ def evaluate_stage(
     examples = examples_of(dev, model.labels)
     probabilities = classify(model, examples.segments(), batch_size, progress)
     predicted = probabilities.argmax(-1)
-    report = baselines.classification_metrics(examples.labels, predicted, model.labels)
+    report = metrics.classification_metrics(examples.labels, probabilities, model.labels)
     wrong = np.flatnonzero(predicted != np.asarray(examples.labels))
     wrong = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:MOST_ERRORS]
     report["errors"] = [
