@@ -125,6 +125,12 @@ def record_rows(
         yield line, row
 
 
+def check_characters(text: str, where: str) -> None:
+    """Raises ValueError where JSON's escapes have made a string that is no text."""
+    if _SURROGATE.search(text):
+        raise ValueError(f"{where}: half of a surrogate pair (\\ud800 to \\udfff) is no character. Remove it.")
+
+
 def listed(names: Sequence[str], most: int = 20) -> str:
     """Names in quotes for a message, the first ones of many."""
     shown = ", ".join(repr(name[:40]) for name in list(names)[:most])
@@ -238,8 +244,7 @@ def _json_value(value: object, column: str, where: str) -> str | list[str] | Non
 
 def _json_string(value: object, kind: Kind, where: str) -> str:
     if isinstance(value, str):
-        if _SURROGATE.search(value):
-            raise ValueError(f"{where}: half of a surrogate pair (\\ud800 to \\udfff) is no character. Remove it.")
+        check_characters(value, where)
         return value
     if kind.numbers and isinstance(value, bool | int | float):
         return json.dumps(value)

@@ -1,4 +1,4 @@
-"""Tables of task data from TSV, CSV and JSONL files, plain or `.gz`: what training, evaluation and prediction read."""
+"""Tables of task data from TSV, CSV and JSONL files, plain or `.gz`, and from TensorFlow Datasets."""
 
 import json
 import math
@@ -10,11 +10,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_bert.atomic import atomic_file
-from keras_bert.training.table_rows import KINDS, delimited_rows, jsonl_records, listed, place, record_rows
+from keras_bert.training.table_rows import (
+    KINDS,
+    TFDS_PREFIX,
+    delimited_rows,
+    jsonl_records,
+    listed,
+    place,
+    record_rows,
+)
 from keras_bert.training.text_files import text_suffix
+from keras_bert.training.tfds_tables import open_tfds
 
 COLUMNS = tuple(KINDS)
-_FORMATS = ".tsv, .csv or .jsonl, each plain or with .gz"
+_FORMATS = ".tsv, .csv or .jsonl, each plain or with .gz, or tfds:NAME for a data set of TensorFlow Datasets"
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,9 @@ def read_table(
     columns: Mapping[str, str] | None = None,
     required: Sequence[str] = ("text", "label"),
     optional: Sequence[str] = ("text_pair",),
+    split: str = "train",
 ) -> Table:
-    """Reads a file whose first line (TSV, CSV) or whose keys (JSONL) name the columns.
+    """Reads a file whose first line (TSV, CSV) or whose keys (JSONL) name the columns, or `tfds:NAME#SPLIT`.
 
     Quotes mean nothing in a TSV file, as in GLUE; a CSV file is quoted by RFC 4180. An empty text is a text; a blank
     line of a file with several columns is no row.
@@ -72,11 +82,12 @@ def read_table(
     single spaces. `choices` may also be spread over several columns: `{"choices": "ending0+ending1+ending2"}`.
 
     Args:
-        columns: names that differ in the file, as `{"text": "sentence"}`; a column named here must be there. In JSONL a
-            name may lead into objects and through lists of them: `{"choices": "question.choices.text"}`.
+        columns: names that differ in the file, as `{"text": "sentence"}`; a column named here must be there. In JSONL
+            and TFDS a name may lead into objects and through lists of them: `{"choices": "question.choices.text"}`.
         required: columns that must be there.
         optional: columns to read where they are there. What a model learns (`label`, `labels`, `tags`) is left out
             unless every row has it; of any other column, all rows have a value or none.
+        split: what `tfds:NAME` without `#SPLIT` reads: a split, or "dev" for `validation` or else `test`.
 
     Raises:
         FileNotFoundError: no such file.
@@ -87,9 +98,12 @@ def read_table(
         raise ValueError(f"expected the columns {', '.join(COLUMNS)}. Received: {', '.join(sorted(unknown))}")
     names = {column: columns.get(column, column) for column in COLUMNS if column in {*columns, *required, *optional}}
     needed = [column for column in names if column in required or column in columns]
-    suffix = text_suffix(source)
-    if suffix == ".jsonl":
-        rows = record_rows(str(source), jsonl_records(source), names, needed)
+    name, suffix = str(source), text_suffix(source)
+    if name.startswith(TFDS_PREFIX):
+        name, records = open_tfds(name, split)
+        rows = record_rows(name, records, names, needed)
+    elif suffix == ".jsonl":
+        rows = record_rows(name, jsonl_records(source), names, needed)
     elif suffix in (".tsv", ".csv"):
         rows = delimited_rows(source, "," if suffix == ".csv" else "\t", names, needed)
     else:
@@ -98,15 +112,15 @@ def read_table(
     values: dict[str, list] = {column: [] for column in names}
     lines = []
     for line, row in rows:
-        _check_row(row, names, required, place(str(source), line))
+        _check_row(row, names, required, place(name, line))
         lines.append(line)
         for column in names:
             values[column].append(row[column])
     if not lines:
-        after = "" if suffix == ".jsonl" else " after its header"
-        raise ValueError(f"{source}: expected rows, but the file has none{after}.")
-    table = Table(str(source), values, lines)
-    return Table(table.name, {column: values[column] for column in names if _is_complete(table, column)}, lines)
+        after = " after its header" if suffix in (".tsv", ".csv") else ""
+        raise ValueError(f"{name}: expected rows, but the file has none{after}.")
+    table = Table(name, values, lines)
+    return Table(name, {column: values[column] for column in names if _is_complete(table, column)}, lines)
 
 
 def write_table(table: Table, path: str | os.PathLike) -> None:
