@@ -6,7 +6,7 @@ TASK is classifier, regression, token_classifier, question_answerer or multiple_
 tokenized before the first step, batches shuffled every epoch and padded to their longest, float32, AdamW (weight decay
 0.01 except on biases and LayerNorm), linear warm-up over a tenth of the steps, linear decay to 0, clipping at 1.0.
 Seconds and examples a second count the training steps alone, and examples a second leave out the first of them. The
-scores are those of the last epoch. Prints one JSON line. `--steps` stops early and scores nothing.
+scores are those of the last epoch. Prints one JSON line.
 """
 
 import argparse
@@ -324,8 +324,7 @@ def finetune(arguments) -> dict:
     loader = torch.utils.data.DataLoader(task.train, arguments.batch_size, shuffle=True, collate_fn=task.collate)
     optimizer, schedule = make_optimizer(model, arguments.learning_rate, arguments.epochs * len(loader))
 
-    curve, ends, sizes, train_seconds, scores = [], [], [], 0.0, {}
-    most = arguments.steps or arguments.epochs * len(loader)
+    curve, ends, sizes, train_seconds = [], [], [], 0.0
     for epoch in range(arguments.epochs):
         model.train()
         losses, start = [], time.perf_counter()
@@ -339,15 +338,10 @@ def finetune(arguments) -> dict:
             losses.append(loss.item())
             sizes.append(len(batch["input_ids"]))
             ends.append(train_seconds + time.perf_counter() - start)
-            if len(ends) == most:
-                break
         train_seconds = ends[-1]
-        if not arguments.steps:
-            scores = task.score(predict(model, task.dev, task.collate, arguments.batch_size))
-            scores = {name: float(value) for name, value in scores.items()}
+        scores = task.score(predict(model, task.dev, task.collate, arguments.batch_size))
+        scores = {name: float(value) for name, value in scores.items()}
         curve.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), **scores})
-        if len(ends) == most:
-            break
     warm = min(WARM_STEPS, len(ends) - 1)
     return {
         "task": arguments.task,
@@ -384,7 +378,6 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=5e-5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train-rows", type=int, help="the first N rows, sentences or questions of the file")
-    parser.add_argument("--steps", type=int, help="stop after so many, without scores")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     arguments.columns = dict(column.split("=", 1) for column in arguments.columns)
