@@ -135,11 +135,13 @@ def flags(recipe: dict, train: pathlib.Path, data: pathlib.Path, seed: int) -> l
 
 
 def ours(recipe: dict, train: pathlib.Path, arguments, seed: int) -> dict:
+    """The scores are the last epoch's, as PyTorch's are, whichever epoch's model was kept."""
     with tempfile.TemporaryDirectory() as folder:
         command = ["keras-bert", "finetune", "--task", recipe["task"], "--checkpoint", arguments.checkpoint]
         _, memory = run([*command, *flags(recipe, train, arguments.data, seed), "--out", folder])
-        figures = json.loads(pathlib.Path(folder, "metrics.json").read_text(encoding="utf-8"))
-    return {**figures, "peak_memory_bytes": memory}
+        report = json.loads(pathlib.Path(folder, "stage.json").read_text(encoding="utf-8"))["report"]
+    scores = {name.removeprefix("val_"): value for name, value in report["curve"][-1].items()}
+    return {**scores, "examples_per_second": report["examples_per_second"], "peak_memory_bytes": memory}
 
 
 def torch(recipe: dict, train: pathlib.Path, arguments, seed: int) -> dict:
