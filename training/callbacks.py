@@ -10,7 +10,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import keras
@@ -31,18 +31,25 @@ class RunLog(keras.callbacks.Callback):
     Args:
       total_steps: of the whole run, those before a restart included.
       interval: steps a row.
+      epoch_steps: steps an epoch, which a row never reaches over; None where there are no epochs.
       tensorboard: folder of the event files; None writes none.
       progress: called after every step.
     """
 
     def __init__(
-        self, total_steps: int, interval: int, tensorboard: Path | None = None, progress: Progress | None = None
+        self,
+        total_steps: int,
+        interval: int,
+        tensorboard: Path | None = None,
+        progress: Progress | None = None,
+        epoch_steps: int | None = None,
     ):
         super().__init__()
         self.rows: list[dict] = []
         self.step = 0
         self.total_steps = total_steps
         self.interval = max(interval, 1)
+        self.epoch_steps = epoch_steps or total_steps
         self.progress = progress
         self._writer = tf.summary.create_file_writer(str(tensorboard)) if tensorboard else None
         # The averages of this row's steps before a restart; Keras counts from the restart on.
@@ -50,7 +57,7 @@ class RunLog(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
-        if self.step % self.interval == 0 or self.step == self.total_steps:
+        if self.step % self.interval == 0 or self.step % self.epoch_steps == 0 or self.step == self.total_steps:
             row = {"step": self.step, **self._averages()}
             rate = self.model.optimizer.learning_rate
             row["learning_rate"] = float(keras.ops.convert_to_numpy(rate))
@@ -102,6 +109,47 @@ class RunLog(keras.callbacks.Callback):
             self._writer.close()
 
 
+class BestWeights:
+    """The weights of the best epoch so far, in a folder where a restart finds them, or else in memory.
+
+    Args:
+      folder: of the checkpoints, or None.
+    """
+
+    def __init__(self, folder: str | os.PathLike | None):
+        self.folder = None if folder is None else Path(folder)
+        self._kept: tuple[int, list] | None = None
+
+    def keep(self, model: keras.Model, step: int, before: int | None = None) -> None:
+        """Keeps the weights that the model has after `step` steps.
+
+        `before`: the step of the best weights until now, which stay too: a run that is stopped before its state is
+        saved goes on from a state that knows of these only.
+        """
+        if self.folder is None:
+            self._kept = (step, model.get_weights())
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tf.train.Checkpoint(model=model).write(str(self.folder / f"best_{step}"))
+        self.forget(but=(step, before))
+
+    def restore(self, model: keras.Model, step: int) -> None:
+        """Gives the model the weights that were kept after `step` steps."""
+        if self.folder is None:
+            model.set_weights(self._kept[1])
+            return
+        checkpoint = tf.train.Checkpoint(model=model)
+        # The optimizer's variables go on from where they are.
+        checkpoint.read(str(self.folder / f"best_{step}")).assert_existing_objects_matched().expect_partial()
+
+    def forget(self, but: Collection[int | None] = ()) -> None:
+        """Removes what was kept after other steps."""
+        if self.folder is not None:
+            for old in self.folder.glob("best_*"):
+                if not old.name.startswith(tuple(f"best_{step}." for step in but)):
+                    old.unlink()
+
+
 class Restart:
     """Keeps a run's state in a folder, so that the same run, started again, goes on where it was.
 
@@ -146,6 +194,7 @@ class Restart:
         if (self.folder / "state.json").exists():
             (self.folder / "state.json").unlink()
             self._remove_checkpoints()
+            BestWeights(self.folder).forget()
             with contextlib.suppress(OSError):
                 self.folder.rmdir()
 

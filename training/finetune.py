@@ -1,218 +1,291 @@
-"""Fine-tuning of a classifier through `model.fit`."""
+"""Fine-tuning of every task through `model.fit`."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
+import math
 import os
-from collections.abc import Sequence
+import time
 from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from keras_bert.checkpoints import ModelFolder
-from keras_bert.encoder import build_encoder, config_of, encoder_of
-from keras_bert.heads import build_classifier
-from keras_bert.text import Preprocessor
-from keras_bert.training.callbacks import Progress, Restart, RunLog
+from keras_bert.checkpoints import ModelFolder, load_source, open_source
+from keras_bert.encoder import build_encoder, config_of
+from keras_bert.training.adaptation import learning_rates, merge_adapters, set_trainable
+from keras_bert.training.callbacks import BestWeights, Progress, Restart, RunLog
 from keras_bert.training.distribution import PRECISIONS, check_batch_size, make_strategy, set_randomness
+from keras_bert.training.encoding import Features, make_dataset, padding_waste, plan_batches, run_model, steps_per_epoch
 from keras_bert.training.optimizers import AdamW
 from keras_bert.training.schedules import LinearWarmupDecay
+from keras_bert.training.settings import FinetuneSettings
+from keras_bert.training.task import Evaluation, Task
 
-WARMUP_PART = 0.1  # of the steps; Devlin et al. 2019, appendix A.3
-
-
-@dataclasses.dataclass(frozen=True)
-class FinetuneSettings:
-    """What decides the outcome of a fine-tuning run, given the checkpoint and the data."""
-
-    epochs: int = 3
-    batch_size: int = 32
-    max_length: int = 128
-    learning_rate: float = 5e-5
-    seed: int = 0
-    deterministic: bool = False
-    strategy: str = "default"
-    precision: str = "float32"
+MOST_CURVE_ROWS = 200  # of a run's log, besides one an epoch; each row waits for the device
 
 
-@dataclasses.dataclass(frozen=True)
-class Examples:
-    """Texts, or pairs of texts, and their class indices."""
+def load_start(
+    checkpoint: str | os.PathLike, task: Task, settings: FinetuneSettings, *, new_head: bool = False
+) -> ModelFolder:
+    """The checkpoint that a task starts from: with its head, where it has one of that task and those labels.
 
-    texts: Sequence[str]
-    labels: Sequence[int]
-    text_pairs: Sequence[str] | None = None
+    Args:
+      task: one that has learned its labels.
+      new_head: begin with a new head all the same.
 
-    def __len__(self):
-        return len(self.texts)
-
-    def segments(self) -> tuple:
-        return (list(self.texts),) if self.text_pairs is None else (list(self.texts), list(self.text_pairs))
-
-
-def make_classifier_dataset(
-    examples: Examples, preprocessor: Preprocessor, batch_size: int, epochs: int, *, seed: int, start_step: int = 0
-) -> tf.data.Dataset:
-    """Shuffled batches of `(inputs, labels)`, padded to their longest; the last, smaller batch of an epoch is left out.
-
-    Batch n is the same whether the run started at 0 or at n.
+    Raises:
+      ValueError: the checkpoint's head has other labels.
     """
-    size = len(examples)
-    segments = tuple(tf.constant(part) for part in examples.segments())
-    labels = tf.constant(list(examples.labels), tf.int32)
-    steps = size // batch_size
-
-    def one_batch(step):
-        epoch, position = step // steps, step % steps
-        places = tf.range(position * batch_size, (position + 1) * batch_size)
-        key = tf.stack([tf.constant(seed, tf.int64), epoch])
-
-        def shuffled(place):
-            return tf.random.experimental.index_shuffle(place, key, size - 1)
-
-        rows = tf.map_fn(shuffled, places)
-        texts = tuple(tf.gather(part, rows) for part in segments)
-        return preprocessor(texts if len(texts) > 1 else texts[0]), tf.gather(labels, rows)
-
-    dataset = tf.data.Dataset.range(start_step, epochs * steps)
-    return dataset.map(one_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+    set_randomness(settings.seed, settings.deterministic)
+    source = open_source(checkpoint)
+    classes = {"num_classes": len(task.labels or ()) or 1} if task.head in ("classifier", "token_classifier") else {}
+    if task.head in source.heads and not new_head:
+        _check_same_labels(source.labels, source.problem_type, task, str(checkpoint))
+    elif task.head in source.heads and classes:
+        source.heads.pop(task.head)  # to be loaded as any other encoder is
+    return load_source(source, task.head, **classes)
 
 
-def predict_logits(
-    model: keras.Model,
-    preprocessor: Preprocessor,
-    segments: tuple,
-    batch_size: int = 32,
-    progress: Progress | None = None,
-) -> np.ndarray:
-    """Logits `(examples, C)` of any number of texts, in their order; batches are made of texts of like length."""
-    count = len(segments[0])
-    # Texts of like length share a batch, so that little of it is padding.
-    order = np.argsort([sum(len(part[i]) for part in segments) for i in range(count)], kind="stable")
-    forward, logits = _forward(model), None
-    for start in range(0, count, batch_size):
-        rows = order[start : start + batch_size]
-        texts = tuple(tf.constant([part[i] for i in rows]) for part in segments)
-        batch = forward(preprocessor(texts if len(texts) > 1 else texts[0])).numpy()
-        logits = np.zeros((count, batch.shape[1]), np.float32) if logits is None else logits
-        logits[rows] = batch
-        if progress:
-            progress(min(start + batch_size, count), count, {})
-    return logits if logits is not None else np.zeros((0, model.output_shape[-1]), np.float32)
+def _check_same_labels(labels: list[str] | None, problem_type: str | None, task: Task, name: str) -> None:
+    if labels and task.labels and list(labels) != task.labels and not _are_numbers(labels, task.labels):
+        raise ValueError(
+            f"Expected training rows with the labels of {name}, {', '.join(map(repr, labels[:20]))}. Received: "
+            f"{', '.join(map(repr, task.labels[:20]))}; give --new-head to train a new last layer for these, or correct "
+            "the rows."
+        )
+    if labels and problem_type and task.problem_type and problem_type != task.problem_type:
+        raise ValueError(
+            f"Expected a checkpoint for {task.problem_type}. Received: {name}, whose head is for {problem_type}; give "
+            "--new-head to train a new last layer."
+        )
 
 
-@functools.lru_cache(maxsize=1)
-def _forward(model: keras.Model):
-    """The model as a graph, traced once for every batch and length, and once for every epoch's scores."""
-    ids = {name: tf.TensorSpec([None, None], tf.int32) for name in ("input_ids", "token_type_ids", "attention_mask")}
-
-    @tf.function(input_signature=[ids], autograph=False)
-    def forward(inputs):
-        return model(inputs, training=False)
-
-    return forward
+def _are_numbers(labels: list[str], others: list[str]) -> bool:
+    """Whether a checkpoint's labels are no names but the LABEL_0, LABEL_1 that stand for none."""
+    return list(labels) == [f"LABEL_{index}" for index in range(len(others))]
 
 
-def finetune_classifier(
+def finetune(
+    task: Task,
     checkpoint: ModelFolder,
-    labels: Sequence[str],
-    train: Examples,
-    dev: Examples,
+    train,
+    dev,
     settings: FinetuneSettings,
     *,
     restart_folder: str | os.PathLike | None = None,
     tensorboard: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[ModelFolder, dict]:
-    """Puts a fresh classifier on the encoder of a checkpoint and trains both.
+    """Trains a task's model, head and encoder, from a checkpoint's weights.
 
-    A run that was stopped goes on from its last checkpoint in `restart_folder`.
+    A run that was stopped goes on from its last checkpoint in `restart_folder`. The model is the best epoch's by the
+    task's figure, or the last epoch's with `restore_best=False`.
+
+    Args:
+      task: it learns its labels from `train` here.
+      checkpoint: whose weights the model starts with, by their names; what it lacks is drawn by the seed.
+      train, dev: examples as `task.read` returns them.
 
     Returns:
-      The model with its tokenizer and label names, and {"steps", "examples", "curve": one row of averages an epoch,
-      with the dev set's as "val_loss" and "val_accuracy"}.
+      The model with all that predicting takes, and {"steps", "examples", "dev_examples", "best_epoch", "curve": rows of
+      averages, of which those at the end of an epoch have "epoch" and the dev set's figures as "val_...",
+      "padding_waste", "tokens", "examples_per_second", "evaluation": see `Evaluation`}.
     """
-    limit = config_of(checkpoint.model).max_position_embeddings
-    if settings.max_length > limit:
+    config = config_of(checkpoint.model)
+    if settings.max_length > config.max_position_embeddings:
         raise ValueError(
-            f"max_length can be at most the model's max_position_embeddings, {limit}. "
+            f"max_length can be at most the model's max_position_embeddings, {config.max_position_embeddings}. "
             f"Received: max_length={settings.max_length}; with a smaller one, longer texts are cut."
         )
     set_randomness(settings.seed, settings.deterministic)
     strategy = make_strategy(settings.strategy)
     check_batch_size(settings.batch_size, strategy)
-    preprocessor = Preprocessor(checkpoint.tokenizer, settings.max_length)
     replicas = strategy.num_replicas_in_sync
-    batch_size = min(settings.batch_size, len(train) // replicas * replicas)
-    if batch_size < 1:
-        raise ValueError(f"Expected at least {replicas} training examples, one a replica. Received: {len(train)}")
-    steps_per_epoch = len(train) // batch_size
-    total_steps = settings.epochs * steps_per_epoch
+    task.learn(train, dev, settings)
+    features, dev_features = task.encode(train), task.encode(dev)
+    if len(features) < replicas:
+        raise ValueError(f"Expected at least {replicas} training examples, one a replica. Received: {len(features)}")
+    epoch_steps = steps_per_epoch(len(features), settings.batch_size, replicas)
+    total_steps = settings.epochs * epoch_steps
+    lengths = features.lengths
 
-    source = encoder_of(checkpoint.model)
-    with strategy.scope():
-        # Made anew inside the scope: the checkpoint's own variables belong to no strategy.
-        encoder = build_encoder(config_of(checkpoint.model), dtype=PRECISIONS[settings.precision])
-        encoder.set_weights(source.get_weights())
-        model = build_classifier(encoder, len(labels))
-        model.compile(
-            optimizer=AdamW(LinearWarmupDecay(settings.learning_rate, int(total_steps * WARMUP_PART), total_steps)),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+    def plan(epoch):
+        return plan_batches(
+            lengths,
+            settings.batch_size,
+            seed=settings.seed,
+            epoch=epoch,
+            bucketed=settings.bucketing,
+            multiple_of=replicas,
         )
-    log = RunLog(total_steps, steps_per_epoch, tensorboard, progress)
-    dev_scores = _DevScores(log, preprocessor, dev, settings.batch_size)
-    callbacks = [log, dev_scores]
+
+    with strategy.scope():
+        model = _build(task, checkpoint, settings)
+        set_trainable(model, settings)
+        schedule = LinearWarmupDecay(settings.learning_rate, int(total_steps * settings.warmup), total_steps)
+        model.compile(
+            optimizer=AdamW(
+                schedule,
+                weight_decay=settings.weight_decay,
+                rates=learning_rates(model, settings, epoch_steps),
+                gradient_accumulation_steps=settings.accumulation_steps if settings.accumulation_steps > 1 else None,
+            ),
+            loss=task.loss(settings),
+            weighted_metrics=task.training_metrics(),
+            jit_compile=settings.xla,
+        )
+    log = RunLog(total_steps, max(total_steps // MOST_CURVE_ROWS, 10), tensorboard, progress, epoch_steps)
+    best = BestWeights(restart_folder)
+    judge = _Judge(task, log, dev, dev_features, settings, best)
+    callbacks = [log, judge]
     restart, done = None, 0
     if restart_folder is not None:
         fingerprint = {
             **dataclasses.asdict(settings),
-            "labels": list(labels),
-            "tokenizer": checkpoint.tokenizer.hash,
-            "start": _digest(train, dev, source),
+            "task": task.name,
+            "labels": task.labels,
+            "tokenizer": task.tokenizer.hash,
+            "start": _digest(features, dev_features, checkpoint.model),
         }
         restart = Restart(restart_folder, fingerprint)
         done = restart.restore(model, log)
-        callbacks.append(restart.callback(log, every_steps=steps_per_epoch))
-    if done < total_steps:
-        dataset = make_classifier_dataset(
-            train, preprocessor, batch_size, settings.epochs, seed=settings.seed, start_step=done
-        )
+        callbacks.append(restart.callback(log, every_steps=epoch_steps))
+    if done < total_steps and not judge.is_over():
+        first = done // epoch_steps
+        batches = [batch for epoch in range(first, settings.epochs) for batch in plan(epoch)]
+        dataset = make_dataset(features, batches[done - first * epoch_steps :], task.to_example)
         with restart.interruptible() if restart else contextlib.nullcontext():
             model.fit(dataset, steps_per_epoch=total_steps - done, callbacks=callbacks, verbose=0, shuffle=False)
-    report = {"steps": total_steps, "examples": len(train), "curve": log.rows}
-    segments = len(train.segments())
-    return ModelFolder(model, checkpoint.tokenizer, "classifier", settings.max_length, list(labels), segments), report
+    epochs = judge.epochs()
+    if settings.restore_best and judge.best()["step"] != log.step:
+        best.restore(model, judge.best()["step"])
+    if settings.lora_rank:
+        model = _merged(task, model, config)
+    report = {
+        "steps": log.step,
+        "examples": len(features),
+        "dev_examples": len(dev_features),
+        "best_epoch": judge.best()["epoch"] if settings.restore_best else epochs[-1]["epoch"],
+        "curve": log.rows,
+        "padding_waste": padding_waste(lengths, plan(0)),
+        "tokens": int(features.encoding.lengths.sum()),
+        "examples_per_second": judge.examples_per_second(),
+        "evaluation": judge.evaluate(model)._asdict(),
+    }
+    return task.folder(model), report
 
 
-def _digest(train: Examples, dev: Examples, encoder: keras.Model) -> str:
-    """A hash of what the settings do not tell: the examples and the encoder's weights."""
-    rows = [(examples.segments(), [int(label) for label in examples.labels]) for examples in (train, dev)]
-    digest = hashlib.sha256(repr(rows).encode())
-    for weight in encoder.get_weights():
+def evaluate(
+    task: Task, model: keras.Model, examples, batch_size: int = 32, progress: Progress | None = None
+) -> Evaluation:
+    """The figures of a model on labelled examples, and its worst errors."""
+    features = task.encode(examples)
+    return task.evaluate(examples, features, outputs_of(task, model, features, batch_size, progress))
+
+
+def predict(
+    task: Task, model: keras.Model, examples, batch_size: int = 32, progress: Progress | None = None
+) -> list[dict]:
+    """What a model says of examples, an entry each."""
+    features = task.encode(examples, labelled=False)
+    return task.predictions(examples, features, outputs_of(task, model, features, batch_size, progress))
+
+
+def outputs_of(
+    task: Task, model: keras.Model, features: Features, batch_size: int = 32, progress: Progress | None = None
+) -> dict[str, np.ndarray]:
+    """The model's outputs: see `run_model`."""
+    return run_model(
+        model, features, task.to_inputs, per_token=task.per_token, batch_size=batch_size, progress=progress
+    )
+
+
+def _build(task: Task, checkpoint: ModelFolder, settings: FinetuneSettings) -> keras.Model:
+    """The task's model with the checkpoint's weights, made anew: the checkpoint's own belong to no strategy."""
+    config = config_of(checkpoint.model)
+    if config.pooler_act is None and task.needs_pooler:
+        config = dataclasses.replace(config, pooler_act="tanh")
+    model = task.build_model(build_encoder(config, dtype=PRECISIONS[settings.precision]))
+    given = checkpoint.weights()
+    for weight in model.weights:
+        if weight.path in given and tuple(given[weight.path].shape) == tuple(weight.shape):
+            weight.assign(given[weight.path])
+    return model
+
+
+def _merged(task: Task, model: keras.Model, config) -> keras.Model:
+    """The same model without adapters, what they learned added to the weights that they adapt."""
+    plain, values = task.build_model(build_encoder(config)), merge_adapters(model)
+    for weight in plain.weights:
+        if weight.path in values:
+            weight.assign(values[weight.path])
+    return plain
+
+
+def _digest(train: Features, dev: Features, model: keras.Model) -> str:
+    """A hash of what the settings do not tell: the examples and the weights that training starts from."""
+    digest = hashlib.sha256()
+    for features in (train, dev):
+        digest.update(np.ascontiguousarray(features.encoding.row_splits))
+        for values in (features.encoding.values, features.targets):
+            for name in sorted(values):
+                digest.update(np.ascontiguousarray(values[name]))
+    for weight in model.get_weights():
         digest.update(np.ascontiguousarray(weight))
     return digest.hexdigest()
 
 
-class _DevScores(keras.callbacks.Callback):
-    """Adds the dev set's loss and accuracy to each row of the log."""
+class _Judge(keras.callbacks.Callback):
+    """Adds the dev set's figures to the log after each epoch, keeps the best weights, and ends a run that no longer
+    improves. What it knows it reads from the log, which a restart brings back."""
 
-    def __init__(self, log: RunLog, preprocessor: Preprocessor, dev: Examples, batch_size: int):
+    def __init__(self, task: Task, log: RunLog, dev, features: Features, settings: FinetuneSettings, best: BestWeights):
         super().__init__()
-        self.log, self.preprocessor, self.dev, self.batch_size = log, preprocessor, dev, batch_size
+        self.task, self.log, self.dev, self.features, self.settings = task, log, dev, features, settings
+        self.best_weights = best
+        self._paces, self._last = [], None
+
+    def epochs(self) -> list[dict]:
+        return [row for row in self.log.rows if "epoch" in row]
+
+    def best(self) -> dict:
+        """The row of the first epoch that none is better than; an undefined figure is the worst."""
+        key = f"val_{self.task.metric}"
+        sign = 1 if self.task.maximize else -1
+        return max(self.epochs(), key=lambda row: sign * row[key] if row.get(key) is not None else -math.inf)
+
+    def is_over(self) -> bool:
+        """Whether so many epochs have passed without a better figure as early stopping allows."""
+        epochs, patience = self.epochs(), self.settings.early_stopping
+        return bool(patience and epochs and epochs[-1]["epoch"] - self.best()["epoch"] >= patience)
+
+    def examples_per_second(self) -> float | None:
+        """Training examples a second of this process, its first steps and the evaluations left out."""
+        return self.settings.batch_size / float(np.mean(self._paces)) if self._paces else None
+
+    def evaluate(self, model: keras.Model) -> Evaluation:
+        outputs = outputs_of(self.task, model, self.features, self.settings.batch_size)
+        return self.task.evaluate(self.dev, self.features, outputs)
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.log.rows and self.log.rows[-1]["step"] == self.log.step and "val_loss" not in self.log.rows[-1]:
-            logits = predict_logits(self.model, self.preprocessor, self.dev.segments(), self.batch_size)
-            labels = np.asarray(self.dev.labels)
-            losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-            row = self.log.rows[-1]
-            row["epoch"] = len(self.log.rows)
-            row["val_loss"] = float(np.mean(losses))
-            row["val_accuracy"] = float(np.mean(logits.argmax(-1) == labels))
-            self.log.write({key: row[key] for key in ("step", "val_loss", "val_accuracy")})
+        now = time.perf_counter()
+        if self._last is not None and batch > 2:  # the first steps make what the others find made
+            self._paces.append(now - self._last)
+        if self.log.step % self.log.epoch_steps == 0:
+            self._end_epoch()
+        self._last = time.perf_counter()
+
+    def _end_epoch(self):
+        row, before = self.log.rows[-1], self.best()["step"] if self.epochs() else None
+        row["epoch"] = self.log.step // self.log.epoch_steps
+        scores = self.evaluate(self.model).metrics
+        figures = {f"val_{key}": value for key, value in scores.items() if isinstance(value, float)}
+        row.update(figures)
+        self.log.write({"step": row["step"], **figures})
+        if self.settings.restore_best and self.best() is row:
+            self.best_weights.keep(self.model, self.log.step, before)
+        if self.is_over():
+            self.model.stop_training = True

@@ -23,6 +23,8 @@ class AdamW(keras.optimizers.AdamW):
       learning_rate: a float or a schedule.
       weight_decay: decoupled decay, relative to the learning rate.
       clip_norm: the greatest global norm of the gradient; None does not clip.
+      rates: `(pattern, factor, first_step)`: variables whose path the pattern is found in learn at `factor` times the
+        rate, and from that step on. The first that fits counts; a variable that none fits learns at the rate itself.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class AdamW(keras.optimizers.AdamW):
         beta_2=0.999,
         epsilon=1e-6,
         clip_norm=1.0,
+        rates=(),
         name="adamw",
         **kwargs,
     ):
@@ -46,6 +49,8 @@ class AdamW(keras.optimizers.AdamW):
             **kwargs,
         )
         self.clip_norm = clip_norm
+        self.rates = [tuple(rate) for rate in rates]
+        self._rate_of = {}
         self._without_decay = set()
         self._beta_powers = None  # of the current step, shared by every variable's update
 
@@ -56,6 +61,9 @@ class AdamW(keras.optimizers.AdamW):
             for variable in var_list
             if NO_DECAY.search(variable.path) or not self._use_weight_decay(variable)
         }
+        for variable in var_list:
+            fits = (rate for rate in self.rates if re.search(rate[0], variable.path))
+            self._rate_of[self._var_key(variable)] = next(fits, ("", 1.0, 0))
 
     def _apply_weight_decay(self, variables):
         """Left to `update_step`, where the variable is in the cache already."""
@@ -80,6 +88,11 @@ class AdamW(keras.optimizers.AdamW):
     def update_step(self, gradient, variable, learning_rate):
         dtype = variable.dtype
         rate = tf.cast(learning_rate, dtype)
+        _, factor, first_step = self._rate_of[self._var_key(variable)]
+        if factor != 1.0:
+            rate = rate * factor
+        if first_step:
+            rate = tf.where(self._iterations >= first_step, rate, tf.zeros_like(rate))
         index = self._get_variable_index(variable)
         if self.weight_decay and self._var_key(variable) not in self._without_decay:
             variable.assign(variable * (1.0 - rate * self.weight_decay))
@@ -98,4 +111,4 @@ class AdamW(keras.optimizers.AdamW):
         )
 
     def get_config(self):
-        return {**super().get_config(), "clip_norm": self.clip_norm}
+        return {**super().get_config(), "clip_norm": self.clip_norm, "rates": self.rates}

@@ -53,6 +53,7 @@ class ModelFolder:
         "multi_label_classification" or "regression"; None where nothing is known.
       other_weights: the pooler of a checkpoint whose task does not read it, by the weights' paths. It is kept so that
         nothing is lost when the checkpoint is written in another format.
+      options: what else the task's training settled, such as a threshold; JSON-serialisable.
     """
 
     model: keras.Model
@@ -63,6 +64,7 @@ class ModelFolder:
     segments: int = 1
     problem_type: str | None = None
     other_weights: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    options: dict = dataclasses.field(default_factory=dict)
 
     def weights(self, with_others: bool = True) -> dict:
         """The values of all weights by their paths."""
@@ -114,6 +116,7 @@ def save_description(folder: ModelFolder, path: Path) -> None:
         "max_length": folder.max_length,
         "segments": folder.segments,
         "problem_type": folder.problem_type,
+        "options": folder.options,
         "tokenizer": {name: rules[name] for name in _RULES} | {"hash": folder.tokenizer.hash},
         "config": folder.config().to_dict(),
     }
@@ -134,6 +137,7 @@ class Description:
     max_length: int
     segments: int
     problem_type: str | None
+    options: dict
     config: dict
     tokenizer: Tokenizer
 
@@ -151,7 +155,7 @@ def read_description(path: Path, vocabulary: str = "vocab.txt") -> Description:
         rules = {name: values["tokenizer"][name] for name in _RULES if name in values["tokenizer"]}
         task, labels, max_length = values["task"], values["labels"], int(values["max_length"])
         segments, config = int(values.get("segments", 1)), dict(values["config"])
-        problem_type = values.get("problem_type")
+        problem_type, options = values.get("problem_type"), dict(values.get("options", {}))
         head = dict(values.get("head", {}))  # older files have none
         if task not in TASKS or set(head) - _builder_arguments(task):
             raise KeyError(task, *head)
@@ -178,7 +182,7 @@ def read_description(path: Path, vocabulary: str = "vocab.txt") -> Description:
             f"Received: hash {tokenizer.hash}; {vocabulary} or the rules in keras_bert.json were changed: put the old "
             "ones back."
         )
-    return Description(task, head, labels, max_length, segments, problem_type, config, tokenizer)
+    return Description(task, head, labels, max_length, segments, problem_type, options, config, tokenizer)
 
 
 def described_config(description: Description, config: BertConfig, fields: Iterable[str], file: Path) -> BertConfig:
@@ -246,6 +250,7 @@ def open_source(path: Path) -> Source:
         max_length=description.max_length,
         segments=description.segments,
         problem_type=description.problem_type,
+        options=description.options,
         model=model,
     )
 

@@ -215,6 +215,7 @@ def open_source(path: Path) -> Source:
         max_length=description.max_length if description else config.max_position_embeddings,
         segments=description.segments if description else 1,
         problem_type=description.problem_type if description else None,
+        options=description.options if description else {},
         ignored=_IGNORED,
         encoder_tensors=re.compile(r"bert/(embeddings|encoder|pooler)/.*"),
     )

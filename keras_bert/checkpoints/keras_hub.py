@@ -101,6 +101,7 @@ def open_source(path: Path) -> Source:
         max_length=description.max_length if description else _max_length(path, config),
         segments=description.segments if description else 1,
         problem_type=description.problem_type if description else None,
+        options=description.options if description else {},
         ignored=IGNORED,
         encoder_tensors=re.compile(rf"(?!{HEAD}|logits/|mlm_head/).*"),
         check=lambda asked: _check_activation(asked, task, path),

@@ -65,7 +65,11 @@ def load_model_folder(path: str | os.PathLike, task: str | None = None, **option
     Options and errors: as `load_checkpoint`.
     """
     num_classes, dtype = options.pop("num_classes", None), options.pop("dtype", None)
-    source = open_source(path, **options)
+    return load_source(open_source(path, **options), task, num_classes=num_classes, dtype=dtype)
+
+
+def load_source(source: Source, task: str | None = None, *, num_classes: int | None = None, dtype=None) -> ModelFolder:
+    """As `load_model_folder`, of a checkpoint that has been opened."""
     plan = make_plan(source, task or source.task, num_classes)
     model, fresh = build_model(source, plan, dtype)
     say(report(source, plan, fresh))
@@ -81,6 +85,7 @@ def load_model_folder(path: str | os.PathLike, task: str | None = None, **option
         source.segments,
         source.problem_type if plan.task == source.task else None,
         others,
+        source.options if plan.task == source.task else {},
     )
 
 

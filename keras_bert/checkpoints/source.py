@@ -53,6 +53,7 @@ class Source:
       max_length: tokens that a text was cut to in its training, or may have.
       segments: 2 where its texts come in pairs.
       problem_type: what a classifier's logits mean, by transformers' names, where it says so.
+      options: what else its training settled, where it says so.
       ignored: tensors that nothing reads, such as buffers.
       encoder_tensors: tensors that belong to an encoder; what is outside is some head.
       check: raises where something outside of the tensors' names and shapes stands against loading a task; it gets
@@ -72,6 +73,7 @@ class Source:
     max_length: int | None = None
     segments: int = 1
     problem_type: str | None = None
+    options: dict = dataclasses.field(default_factory=dict)
     ignored: re.Pattern = _NOTHING
     encoder_tensors: re.Pattern = _NOTHING
     check: Callable[[str | None], None] = lambda task: None

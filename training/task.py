@@ -1,0 +1,166 @@
+"""What a task is: how its examples are read, encoded, learned, judged and shown. One class for each task."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from keras_bert.checkpoints import ModelFolder
+from keras_bert.text import Tokenizer
+from keras_bert.training.encoding import Features
+from keras_bert.training.settings import FinetuneSettings
+
+MOST_ERRORS = 20
+MOST_ERROR_CHARS = 2000
+
+
+class Evaluation(NamedTuple):
+    """`metrics` as in metrics.json, and the worst errors, worst first, each as the report shows it."""
+
+    metrics: dict
+    errors: list[dict]
+
+
+class Task:
+    """A task with all that it needs to know besides the model.
+
+    A subclass has the class attributes, reads examples in a form of its own, which has a length, and fills in the
+    methods that raise here.
+
+    Attributes:
+      name: on the command line.
+      head: the task of the model, as in `keras_bert.load_checkpoint`.
+      problem_type: of a classifier, by transformers' names.
+      metric: the figure that epochs are compared by.
+      maximize: whether more of it is better.
+      per_token: whether the model's outputs belong to tokens.
+      needs_pooler: whether the head reads the pooled output.
+      columns: what a table of examples may be named by in `--columns`.
+    """
+
+    name = ""
+    head = ""
+    problem_type: str | None = None
+    metric = "accuracy"
+    maximize = True
+    per_token = False
+    needs_pooler = False
+    columns: tuple[str, ...] = ("text", "text_pair", "label")
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        max_length: int,
+        labels: Sequence[str] | None = None,
+        segments: int = 1,
+        options: Mapping[str, Any] | None = None,
+    ):
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.labels = None if labels is None else list(labels)
+        self.segments = segments
+        self.options = dict(options or {})
+
+    @classmethod
+    def of_folder(cls, folder: ModelFolder) -> Task:
+        """The task of a trained model."""
+        return cls(folder.tokenizer, folder.max_length, folder.labels, folder.segments, folder.options)
+
+    def folder(self, model: keras.Model) -> ModelFolder:
+        """The model with all that this task knows."""
+        return ModelFolder(
+            model,
+            self.tokenizer,
+            self.head,
+            self.max_length,
+            self.labels,
+            self.segments,
+            self.problem_type,
+            options=self.options,
+        )
+
+    # Data
+
+    @classmethod
+    def read(
+        cls,
+        source: str | os.PathLike,
+        columns: Mapping[str, str] | None = None,
+        *,
+        labelled: bool = True,
+        split: str = "train",
+        **options,
+    ):
+        """Reads examples; `split` is what a TFDS name without one stands for. `options`: of the one task that has any."""
+        raise NotImplementedError
+
+    @classmethod
+    def parse(cls, lines: Sequence[str], segments: int = 1):
+        """Examples to predict from lines of text: parts of an example have a tab between them."""
+        raise NotImplementedError
+
+    def learn(self, train, dev, settings: FinetuneSettings) -> None:
+        """Takes labels and options from the training examples and the settings, and checks that dev goes with them."""
+        raise NotImplementedError
+
+    def encode(self, examples, *, labelled: bool = True) -> Features:
+        """Examples as rows of tokens, with targets where they are labelled."""
+        raise NotImplementedError
+
+    def few(self, examples, per_class: int, seed: int):
+        """So many training examples of each class, drawn by `seed`."""
+        raise ValueError(f"few-shot training takes examples of classes, which {self.name} does not have")
+
+    # Model
+
+    def build_model(self, encoder: keras.Model) -> keras.Model:
+        """A fresh head on an encoder."""
+        raise NotImplementedError
+
+    def loss(self, settings: FinetuneSettings):
+        """The loss, or losses by output, for `compile`."""
+        raise NotImplementedError
+
+    def training_metrics(self) -> list[keras.metrics.Metric]:
+        """Weighted metrics of the training batches."""
+        return []
+
+    def to_inputs(self, inputs: dict, tokens: dict, targets: dict) -> dict:
+        """The model's inputs, in the graph: see `encoding.make_dataset`."""
+        return inputs
+
+    def to_example(self, inputs: dict, tokens: dict, targets: dict) -> tuple:
+        """`(inputs, labels)` or `(inputs, labels, weights)` for `fit`, in the graph."""
+        raise NotImplementedError
+
+    # Outcome
+
+    def predictions(self, examples, features: Features, outputs: dict[str, np.ndarray]) -> list[dict]:
+        """What the model says, an entry an example, JSON-ready, as `predict` prints it."""
+        raise NotImplementedError
+
+    def evaluate(self, examples, features: Features, outputs: dict[str, np.ndarray]) -> Evaluation:
+        """The figures, the model's loss ("loss") and the figure named by `metric` among them, and the errors."""
+        raise NotImplementedError
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """-log softmax at the labels: `(N, C)` and `(N,)` to `(N,)`, in nats."""
+    top = logits.max(-1, keepdims=True)
+    total = np.log(np.exp(logits - top).sum(-1)) + top[:, 0]
+    return total - np.take_along_axis(logits, labels[:, None], -1)[:, 0]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities over the last axis."""
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True)) if logits.size else logits
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+def shown(text: str) -> str:
+    """A text as a report shows it."""
+    return text if len(text) <= MOST_ERROR_CHARS else text[:MOST_ERROR_CHARS] + " ..."

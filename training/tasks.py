@@ -1,0 +1,24 @@
+"""The tasks by name."""
+
+from __future__ import annotations
+
+from keras_bert.checkpoints import ModelFolder
+from keras_bert.training.classification import Classifier, MultiLabel, Regression
+from keras_bert.training.task import Task
+
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Classifier, MultiLabel, Regression)}
+
+
+def task_of(folder: ModelFolder) -> Task:
+    """The task of a trained model.
+
+    Raises:
+      ValueError: no task of this package trains such a model.
+    """
+    for kind in TASKS.values():
+        if kind.head == folder.task and kind.problem_type in (None, folder.problem_type or kind.problem_type):
+            return kind.of_folder(folder)
+    raise ValueError(
+        f"Expected a model for a task: {', '.join(TASKS)}. Received: one for {folder.task!r}; train it with "
+        "keras-bert finetune --task."
+    )
