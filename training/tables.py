@@ -46,8 +46,8 @@ class Table:
     def __getitem__(self, column: str) -> list:
         if column not in self.columns:
             raise ValueError(
-                f"{self.name}: expected a {column} in every row. Add the column, or name it with --columns "
-                f"{column}=NAME"
+                f"{self.name}: expected the column {column!r}, with a value in every row. Add it, or name the right one "
+                f"with --columns {column}=NAME"
             )
         return self.columns[column]
 
@@ -180,13 +180,13 @@ def encode_label_sets(table: Table, names: Sequence[str]) -> np.ndarray:
 
 def float_labels(table: Table) -> np.ndarray:
     """The numbers in `label`, float32 `(rows,)`."""
-    numbers = []
+    numbers, largest = [], float(np.finfo(np.float32).max)
     for row, label in enumerate(table["label"]):
         try:
             numbers.append(float(label))
         except ValueError:
             numbers.append(math.nan)
-        if not abs(numbers[-1]) <= np.finfo(np.float32).max:
+        if not abs(numbers[-1]) <= largest:
             raise ValueError(f"{table.where(row)}: expected a finite number as label. Received: {label[:60]!r}")
     return np.array(numbers, np.float32)
 
