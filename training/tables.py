@@ -46,8 +46,8 @@ class Table:
     def __getitem__(self, column: str) -> list:
         if column not in self.columns:
             raise ValueError(
-                f"{self.name}: expected the column {column!r}, with a value in every row. Add it, or name the right one "
-                f"with --columns {column}=NAME"
+                f"{self.name}: expected the column {column!r}, with a value in every row. Add it, or name "
+                f"another with --columns {column}=NAME"
             )
         return self.columns[column]
 
