@@ -1,47 +1,26 @@
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from html_page import HOSTILE, Page
 
-from keras_bert.training.plots import Series, escape, heat_map, level, line_chart, smooth, thin, ticks
+from keras_bert.training.plots import (
+    Series,
+    column_chart,
+    count_axis,
+    escape,
+    heat_map,
+    level,
+    line_chart,
+    reliability_chart,
+    scatter_chart,
+    share_axis,
+    smooth,
+    thin,
+    ticks,
+    unit_chart,
+)
 from keras_bert.training.report import write_report
-
-VOID = {"meta", "br", "hr", "img", "link", "input"}
-HOSTILE = "<script>alert('x')</script>&\"</title>"
-
-
-class Page(HTMLParser):
-    """Reads a page as a browser would and refuses what a browser would only guess at."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.open, self.tags, self.text, self.attributes = [], [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open, f"never closed: {self.open}"
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes.extend((tag, name, value) for name, value in attrs)
-        assert len({name for name, _ in attrs}) == len(attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if not {"style", "script"}.intersection(self.open):
-            self.text.append(data)
-
-    def words(self) -> str:
-        return " ".join(" ".join(self.text).split())
 
 
 def summary(classes=3, steps=200, name="class"):
@@ -215,6 +194,71 @@ def test_a_level_is_drawn_beside_a_curve_only():
     assert "majority" not in line_chart("t", "x", "y", [Series("s", points), level("majority", None, points)])
     assert line_chart("t", "x", "y", [level("majority", 0.2, points)]) == ""
     assert line_chart("t", "x", "y", [Series("s", [(0, float("inf"))])]) == ""
+
+
+def dots(svg: str) -> np.ndarray:
+    names = ("cx", "cy", "r")
+    found = [float(value) for tag, name, value in Page(svg).attributes if tag == "circle" and name in names]
+    return np.array(found).reshape(-1, 3)
+
+
+def test_shares_are_drawn_over_shares_to_scale():
+    points = [(0, 0), (0.2, 0.9), (1, 1)]
+    chart = unit_chart("ROC", "x", "y", [Series("a", points), Series("guessing", [(0, 0), (1, 1)], dashed=True)])
+    drawn, diagonal = coordinates(chart)
+    corner, far = diagonal
+    np.testing.assert_allclose((drawn - corner) / (far - corner), points, atol=1e-3)
+    assert (Page(chart).words().count("100%"), Page(chart).words().count("guessing")) == (2, 1)
+    assert unit_chart("ROC", "x", "y", [Series("guessing", [(0, 0), (1, 1)], dashed=True)]) == ""
+
+
+def test_a_scatter_has_its_points_on_the_diagonal_where_they_are_equal():
+    points = [(1.0, 1.0), (2.5, 2.5), (4.0, 3.0), (5.0, float("nan"))]
+    chart = scatter_chart("t", "label", "predicted", points, "row", diagonal=True)
+    ((corner, far),) = coordinates(chart)
+    x, y = ((dots(chart)[:, :2] - corner) / (far - corner)).T
+    np.testing.assert_allclose((x - x[0]) / (x[1] - x[0]), [0, 1, 2], atol=1e-2)
+    np.testing.assert_allclose(y, [x[0], x[1], x[0] + (x[1] - x[0]) * 4 / 3], atol=2e-3)
+    assert coordinates(scatter_chart("t", "x", "y", points, "row", diagonal=False)) == []
+    assert scatter_chart("t", "x", "y", [], "row", diagonal=True) == ""
+
+
+def test_reliability_dots_stand_at_confidence_and_accuracy():
+    bins = [{"confidence": 0.5, "accuracy": 0.25, "count": 4}, {"confidence": 1.0, "accuracy": 1.0, "count": 100}]
+    chart = reliability_chart("t", bins)
+    curve, (corner, far) = coordinates(chart)
+    np.testing.assert_allclose((curve - corner) / (far - corner), [(0.5, 0.25), (1, 1)], atol=1e-3)
+    np.testing.assert_allclose(dots(chart)[:, :2], curve)
+    assert dots(chart)[0, 2] < dots(chart)[1, 2]
+    assert reliability_chart("t", []) == ""
+
+
+def rectangles(svg: str, name: str) -> np.ndarray:
+    return np.array([float(value) for tag, key, value in Page(svg).attributes if (tag, key) == ("rect", name)])
+
+
+def test_columns_are_as_high_as_their_numbers_and_do_not_overlap():
+    heights = [0.0, 0.25, 0.5, 1.0]
+    columns = [(f"name {index}", height, f"n={index}") for index, height in enumerate(heights)]
+    chart = column_chart("t", "x", share_axis("y"), columns)
+    drawn = rectangles(chart, "height")
+    np.testing.assert_allclose(drawn / drawn[-1], heights, atol=1e-3)
+    left, width = rectangles(chart, "x"), rectangles(chart, "width")
+    assert (left[1:] > (left + width)[:-1]).all()
+    assert all(f"name {index}" in Page(chart).words() and f"n={index}" in Page(chart).words() for index in range(4))
+    assert column_chart("t", "x", share_axis("y"), []) == ""
+
+
+def test_many_columns_name_some_only():
+    counts = list(range(60))
+    axis = count_axis("rows", counts)
+    assert (axis.low, axis.high) == (0, 60)
+    chart = column_chart("t", "x", axis, [(f"{index}000", count, "") for index, count in enumerate(counts)])
+    assert len(rectangles(chart, "height")) == 60
+    names = re.findall(r'text-anchor="middle">(\d+000)<', chart)
+    assert 4 <= len(names) <= 12
+    assert count_axis("rows", []).high >= 1
+    assert count_axis("rows", [0]).high >= 1
 
 
 @pytest.mark.parametrize("span", [(0.1, 0.97), (-3, 12_345), (5, 5), (0, 0), (1e-7, 3e-7), (0.999, 1.0), (-2, -1)])

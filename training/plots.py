@@ -1,13 +1,13 @@
 """Charts as inline SVG and HTML, drawn by hand: they need no library, no script and no font from outside.
 
-Their colours are classes of the style sheet `STYLE` at the end (`series-0`, `series-1`, `baseline`), so that a chart
+Their colours are classes of the style sheet in report_style.py (`series-0`, `series-1`, `baseline`), so that a chart
 follows the reader's light or dark scheme.
 """
 
 import html
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 360, 220  # close to the width at which a chart is shown, so that its text keeps its size
@@ -21,7 +21,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Series:
-    """A named curve, or with `dashed` a level to compare with: the height of its one point."""
+    """A named curve, or with `dashed` what to compare with: a level, the height of its one point, or a line."""
 
     name: str
     points: Sequence[Point]
@@ -37,60 +37,113 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+@dataclass(frozen=True)
+class Axis:
+    """A range, and the places in it that are marked with a text."""
+
+    label: str
+    low: float
+    high: float
+    ticks: Sequence[tuple[float, str]]
+
+
 def line_chart(title: str, x_label: str, y_label: str, series: Sequence[Series], percent: bool = False) -> str:
     """A figure with a legend; "" where no series has a finite point. A long curve is drawn over its unsmoothed self."""
-    series = [Series(s.name, [p for p in s.points if all(map(is_number, p))], s.dashed) for s in series]
-    series = [s for s in series if s.points]
+    series = _finite(series)
     if all(s.dashed for s in series):
         return ""
-    x_ticks = ticks(*_span(x for s in series for x, _ in s.points), whole=True)
-    y_ticks = ticks(*_span(y for s in series for _, y in s.points))
-    step = y_ticks[1] - y_ticks[0]
-    if y_ticks[0] > 0 and any(s.points[0][1] < y_ticks[0] + step / 5 for s in series if s.dashed):
-        y_ticks.insert(0, y_ticks[0] - step)  # or the level could not be told from the axis
-    x_low, x_high = _span(x for s in series for x, _ in s.points)
-    x_low, x_high = (x_low - 0.5, x_high + 0.5) if x_low == x_high else (x_low, x_high)
-    y_low, y_high = y_ticks[0], y_ticks[-1]
+    x_values = ticks(*_span(x for s in series for x, _ in s.points), whole=True)
+    y_values = ticks(*_span(y for s in series for _, y in s.points))
+    step = y_values[1] - y_values[0]
+    if y_values[0] > 0 and any(s.points[0][1] < y_values[0] + step / 5 for s in series if s.dashed):
+        y_values.insert(0, y_values[0] - step)  # or the level could not be told from the axis
+    low, high = _span(x for s in series for x, _ in s.points)
+    low, high = (low - 0.5, high + 0.5) if low == high else (low, high)
+    y_axis = _axis(y_label, y_values[0], y_values[-1], y_values, percent)
+    return _figure(title, _axis(x_label, low, high, x_values), y_axis, *_drawn(series, _curve))
 
-    def x_at(value: float) -> float:
-        return LEFT + (value - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
 
-    def y_at(value: float) -> float:
-        return HEIGHT - BOTTOM - (value - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
+def unit_chart(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> str:
+    """Curves of shares over shares, both axes from 0 to 100 %; "" where there are none."""
+    series = _finite(series)
+    if all(s.dashed for s in series):
+        return ""
+    x_axis, y_axis = map(share_axis, (x_label, y_label))
+    return _figure(title, x_axis, y_axis, *_drawn(series, _line))
 
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts = [
-        f'<text class="tick" x="0" y="11">{escape(y_label)}</text>',
-        f'<text class="tick" x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>',
-    ]
-    for value in y_ticks:
-        y = y_at(value)
-        text = _tick_text(value * 100, step * 100) + "%" if percent else _tick_text(value, step)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
-    for value in x_ticks:
-        if x_low <= value <= x_high:
-            x, anchor = x_at(value), "end" if x_at(value) > WIDTH - RIGHT - 12 else "middle"
+
+def scatter_chart(title: str, x_label: str, y_label: str, points: Sequence[Point], name: str, diagonal: bool) -> str:
+    """A dot for each point; `diagonal` draws where both numbers are equal, on axes of one range."""
+    points = [point for point in points if all(map(is_number, point))]
+    if not points:
+        return ""
+    x_values, y_values = (ticks(*_span(point[index] for point in points)) for index in (0, 1))
+    if diagonal:
+        x_values = y_values = ticks(*_span(value for point in points for value in point))
+    x_axis, y_axis = (_axis(label, v[0], v[-1], v) for label, v in ((x_label, x_values), (y_label, y_values)))
+    series = [Series(name, points)]
+    if diagonal:
+        series.append(Series("equal", [(x_axis.low, x_axis.low), (x_axis.high, x_axis.high)], dashed=True))
+    return _figure(title, x_axis, y_axis, *_drawn(series, _dots))
+
+
+def reliability_chart(title: str, bins: Sequence[Mapping]) -> str:
+    """Accuracy over confidence: a dot for each bin of `metrics.reliability`, larger where the bin holds more."""
+    most = max((row["count"] for row in bins), default=0)
+
+    def draw(series: Series, style: str, x_at: Callable, y_at: Callable) -> str:
+        circles = [
+            f'<circle class="{style}" cx="{x_at(row["confidence"]):.1f}" cy="{y_at(row["accuracy"]):.1f}" '
+            f'r="{2 + 7 * math.sqrt(row["count"] / most):.1f}"><title>{row["count"]} rows</title></circle>'
+            for row in bins
+        ]
+        return _line(series, style, x_at, y_at) + ("" if series.dashed else "".join(circles))
+
+    if not most:
+        return ""
+    x_axis, y_axis = map(share_axis, ("confidence", "accuracy"))
+    points = [(row["confidence"], row["accuracy"]) for row in bins]
+    series = [Series("model; larger dots are more rows", points), Series("calibrated", [(0, 0), (1, 1)], dashed=True)]
+    return _figure(title, x_axis, y_axis, *_drawn(series, draw))
+
+
+def column_chart(title: str, x_label: str, y_axis: Axis, columns: Sequence[tuple[str, float, str]]) -> str:
+    """Columns from 0 up: (name, height, what is written above). Names that have no room are left out, evenly."""
+    columns = [column for column in columns if is_number(column[1])]
+    if not columns:
+        return ""
+    longest = max(len(name) for name, _, _ in columns)
+    every = math.ceil(len(columns) * (longest * 6.5 + 8) / (WIDTH - LEFT - RIGHT))
+    x_axis = Axis(x_label, -0.5, len(columns) - 0.5, [(i, c[0]) for i, c in enumerate(columns) if i % every == 0])
+
+    def draw(series: Series, style: str, x_at: Callable, y_at: Callable) -> str:
+        width = (x_at(1) - x_at(0)) * 0.8
+        parts = []
+        for index, (name, height, text) in enumerate(columns):
+            x, y = x_at(index), y_at(height)
             parts.append(
-                f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM + 4}"/>'
+                f'<rect class="{style}" x="{x - width / 2:.1f}" y="{y:.1f}" width="{width:.1f}" '
+                f'height="{y_at(0) - y:.1f}"><title>{escape(f"{name}: {height:.4g} {text}")}</title></rect>'
             )
-            x = min(x + 6, WIDTH) if anchor == "end" else x
-            text = _tick_text(value, x_ticks[1] - x_ticks[0] if len(x_ticks) > 1 else 1)
-            parts.append(
-                f'<text class="tick" x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="{anchor}">{text}</text>'
-            )
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>')
-    legend, color = [], 0
-    for one in series:
-        style = "baseline" if one.dashed else f"series-{color % 4}"
-        color += not one.dashed
-        parts.append(_curve(one, style, x_at, y_at))
-        legend.append(f'<li><span class="swatch {style}"></span>{escape(one.name)}</li>')
-    return (
-        f"<figure><figcaption>{escape(title)}</figcaption>"
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
-        f'<ul class="legend">{"".join(legend)}</ul></figure>'
-    )
+            if text:
+                parts.append(
+                    f'<text class="tick" x="{x:.1f}" y="{y - 4:.1f}" text-anchor="middle">{escape(text)}</text>'
+                )
+        return "".join(parts)
+
+    drawn, _ = _drawn([Series("", [(0, 0)])], draw)
+    return _figure(title, x_axis, y_axis, drawn, "")
+
+
+def share_axis(label: str) -> Axis:
+    """From 0 to 100 %, for heights from 0 to 1."""
+    return _axis(label, 0, 1, (0, 0.25, 0.5, 0.75, 1), percent=True)
+
+
+def count_axis(label: str, counts: Iterable[int]) -> Axis:
+    """From 0 to the highest count."""
+    values = ticks(0, max(counts, default=1), whole=True)
+    return _axis(label, values[0], values[-1], values)
 
 
 def level(name: str, value: object, points: Sequence[Point]) -> Series:
@@ -161,11 +214,73 @@ def thin(points: Sequence[Point], most: int = _MOST_POINTS) -> list[Point]:
     return [points[round(index * (len(points) - 1) / (most - 1))] for index in range(most)]
 
 
+Draw = Callable[[Series, str, Callable[[float], float], Callable[[float], float]], str]
+
+
+def _figure(title: str, x_axis: Axis, y_axis: Axis, draw: Callable[[Callable, Callable], str], legend: str) -> str:
+    def x_at(value: float) -> float:
+        return LEFT + (value - x_axis.low) / (x_axis.high - x_axis.low) * (WIDTH - LEFT - RIGHT)
+
+    def y_at(value: float) -> float:
+        return HEIGHT - BOTTOM - (value - y_axis.low) / (y_axis.high - y_axis.low) * (HEIGHT - TOP - BOTTOM)
+
+    bottom, middle = HEIGHT - BOTTOM, (LEFT + WIDTH - RIGHT) / 2
+    parts = [
+        f'<text class="tick" x="0" y="11">{escape(y_axis.label)}</text>',
+        f'<text class="tick" x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_axis.label)}</text>',
+    ]
+    for value, text in y_axis.ticks:
+        y = y_at(value)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{escape(text)}</text>')
+    for value, text in x_axis.ticks:
+        if x_axis.low <= value <= x_axis.high:
+            x, anchor = x_at(value), "end" if x_at(value) > WIDTH - RIGHT - 12 else "middle"
+            parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}"/>')
+            x = min(x + 6, WIDTH) if anchor == "end" else x
+            parts.append(
+                f'<text class="tick" x="{x:.1f}" y="{bottom + 16}" text-anchor="{anchor}">{escape(text)}</text>'
+            )
+    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}"/>')
+    parts.append(draw(x_at, y_at))
+    return (
+        f"<figure><figcaption>{escape(title)}</figcaption>"
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+        f"{legend}</figure>"
+    )
+
+
+def _drawn(series: Sequence[Series], draw: Draw) -> tuple[Callable[[Callable, Callable], str], str]:
+    """What draws the series, each in its style, and their legend."""
+    styles, color = [], 0
+    for one in series:
+        styles.append("baseline" if one.dashed else f"series-{color % 4}")
+        color += not one.dashed
+    items = [
+        f'<li><span class="swatch {style}"></span>{escape(one.name)}</li>'
+        for one, style in zip(series, styles, strict=True)
+    ]
+    return (
+        lambda x_at, y_at: "".join(draw(one, style, x_at, y_at) for one, style in zip(series, styles, strict=True)),
+        f'<ul class="legend">{"".join(items)}</ul>',
+    )
+
+
+def _axis(label: str, low: float, high: float, values: Sequence[float], percent: bool = False) -> Axis:
+    step = values[1] - values[0] if len(values) > 1 else 1
+    texts = [_tick_text(v * 100, step * 100) + "%" if percent else _tick_text(v, step) for v in values]
+    return Axis(label, low, high, list(zip(values, texts, strict=True)))
+
+
+def _finite(series: Sequence[Series]) -> list[Series]:
+    series = [Series(s.name, [p for p in s.points if all(map(is_number, p))], s.dashed) for s in series]
+    return [s for s in series if s.points]
+
+
 def _curve(series: Series, style: str, x_at: Callable[[float], float], y_at: Callable[[float], float]) -> str:
     points = list(series.points)
     if series.dashed:
-        y = y_at(points[0][1])
-        return f'<line class="{style}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        return _line(series, style, x_at, y_at)
     if len(points) < _SMOOTHED_FROM:
         dots = len(points) <= 12
         marks = [f'<circle class="{style}" cx="{x_at(x):.1f}" cy="{y_at(y):.1f}" r="3"/>' for x, y in points if dots]
@@ -173,6 +288,20 @@ def _curve(series: Series, style: str, x_at: Callable[[float], float], y_at: Cal
     smoothed = smooth([y for _, y in points], max(5, len(points) // 25))
     smoothed = [(x, y) for (x, _), y in zip(points, smoothed, strict=True)]
     return _path(thin(points), f"{style} raw", x_at, y_at) + _path(thin(smoothed), style, x_at, y_at)
+
+
+def _line(series: Series, style: str, x_at: Callable[[float], float], y_at: Callable[[float], float]) -> str:
+    if series.dashed and len(series.points) == 1:
+        y = y_at(series.points[0][1])
+        return f'<line class="{style}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+    return _path(series.points, style, x_at, y_at)
+
+
+def _dots(series: Series, style: str, x_at: Callable[[float], float], y_at: Callable[[float], float]) -> str:
+    if series.dashed:
+        return _line(series, style, x_at, y_at)
+    circles = [f'<circle class="{style} dot" cx="{x_at(x):.1f}" cy="{y_at(y):.1f}" r="3"/>' for x, y in series.points]
+    return "".join(circles)
 
 
 def _path(points: Sequence[Point], style: str, x_at: Callable[[float], float], y_at: Callable[[float], float]) -> str:
@@ -188,150 +317,9 @@ def _span(values: Iterable[float]) -> tuple[float, float]:
 def _tick_text(value: float, step: float) -> str:
     if abs(value) >= 10_000 and step >= 100:
         return f"{value / 1000:.1f}".rstrip("0").rstrip(".") + "k"
+    if step < 1e-3:  # 0.00005 has no room
+        return f"{value:.6g}".replace("e-0", "e-")
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     if round(step, decimals) != round(step, decimals + 2):  # a step of 2.5 times a power of ten
         decimals += 1
     return f"{value:.{min(decimals, 8)}f}"
-
-
-STYLE = """\
-:root {
-  --page: #f4f5f7; --card: #ffffff; --line: #dfe2e8; --text: #1b1f27; --muted: #5b6472; --track: #e9ebf0;
-  --s0: #1f6feb; --s1: #d9580b; --s2: #0f8a6a; --s3: #8a4bd0; --base: #7c8594;
-  --good: #12743f; --bad: #b3261e; --hit: 31, 111, 235; --miss: 217, 88, 11; --on-strong: #ffffff;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --page: #0f1217; --card: #181c23; --line: #2d333d; --text: #e7eaf0; --muted: #a0a9b8; --track: #2a303a;
-    --s0: #5b9bff; --s1: #ff9a57; --s2: #4cc9a4; --s3: #bd93f9; --base: #8f99a9;
-    --good: #5fd391; --bad: #ff8a80; --hit: 45, 110, 220; --miss: 205, 95, 30; --on-strong: #ffffff;
-  }
-}
-* { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; text-size-adjust: 100%; }
-body {
-  margin: 0; background: var(--page); color: var(--text); font-size: 15px; line-height: 1.45;
-  font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Noto Sans CJK SC", "PingFang SC", sans-serif;
-}
-main { max-width: 1180px; margin: 0 auto; padding: 24px 16px 48px; }
-h1 { font-size: 26px; line-height: 1.2; margin: 0 0 4px; overflow-wrap: anywhere; }
-h2 { font-size: 17px; margin: 0 0 4px; }
-header p, .note { color: var(--muted); margin: 0; font-size: 13px; }
-pre {
-  margin: 10px 0 0; padding: 8px 12px; background: var(--card); border: 1px solid var(--line); border-radius: 8px;
-  white-space: pre-wrap; overflow-wrap: anywhere; font-size: 13px;
-}
-section {
-  background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 16px;
-  margin-top: 16px;
-}
-section > .note { margin-bottom: 8px; }
-section.tiles {
-  display: grid; grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); gap: 12px;
-  background: none; border: 0; padding: 0;
-}
-.tile { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 14px 16px; }
-.tile h2 { font-size: 13px; font-weight: 600; color: var(--muted); }
-.tile .value {
-  margin: 0 0 8px; font-size: 28px; line-height: 1.15; font-weight: 650; white-space: nowrap;
-  font-variant-numeric: tabular-nums;
-}
-.tile table { width: 100%; font-size: 13px; }
-.tile th, .tile td { padding: 0; border: 0; }
-.tile th { font-weight: 400; color: var(--muted); white-space: normal; line-height: 1.25; padding-right: 8px; }
-.tile td { vertical-align: bottom; }
-.tile .bar-row { padding: 0 0 6px; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(290px, 100%), 1fr)); gap: 16px; }
-figure { margin: 8px 0 0; max-width: 460px; min-width: 0; }
-figcaption { font-size: 14px; font-weight: 600; margin-bottom: 4px; }
-svg { display: block; width: 100%; height: auto; }
-svg .tick { fill: var(--muted); font-size: 11px; font-variant-numeric: tabular-nums; }
-svg .grid { stroke: var(--line); stroke-width: 1; }
-svg .axis { stroke: var(--base); stroke-width: 1; }
-svg polyline { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
-svg polyline.series-0 { stroke: var(--s0); }
-svg polyline.series-1 { stroke: var(--s1); }
-svg polyline.series-2 { stroke: var(--s2); }
-svg polyline.series-3 { stroke: var(--s3); }
-svg line.baseline { stroke: var(--base); stroke-width: 2; stroke-dasharray: 5 4; }
-svg polyline.raw { stroke-width: 1; opacity: 0.3; }
-svg circle.series-0 { fill: var(--s0); }
-svg circle.series-1 { fill: var(--s1); }
-svg circle.series-2 { fill: var(--s2); }
-svg circle.series-3 { fill: var(--s3); }
-.legend {
-  list-style: none; display: flex; flex-wrap: wrap; gap: 2px 14px; margin: 4px 0 0; padding: 0; font-size: 13px;
-}
-.legend li { display: flex; align-items: center; gap: 6px; color: var(--muted); }
-.swatch { width: 16px; height: 0; border-top: 3px solid var(--s0); }
-.swatch.series-1 { border-color: var(--s1); }
-.swatch.series-2 { border-color: var(--s2); }
-.swatch.series-3 { border-color: var(--s3); }
-.swatch.baseline { border-top: 2px dashed var(--base); }
-.scroll { overflow-x: auto; margin: 0 -16px -4px; padding: 0 16px 4px; }
-table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
-th, td { padding: 5px 10px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { font-weight: 600; }
-th:first-child { text-align: left; padding-left: 0; }
-thead th { color: var(--muted); font-weight: 500; font-size: 13px; }
-tbody tr:last-child > * { border-bottom: 0; }
-td.text { text-align: left; color: var(--muted); }
-th.text, td.good, td.bad { text-align: left; }
-.numbers, .stages { width: 100%; }
-.numbers td { width: 20%; min-width: 84px; }
-.numbers td:last-child { width: 12%; min-width: 64px; }
-.numbers tbody th { white-space: normal; overflow-wrap: anywhere; min-width: 90px; }
-.numbers .total > * { border-top: 2px solid var(--line); }
-.artifacts thead th { white-space: normal; vertical-align: bottom; line-height: 1.25; }
-.stages .wide { width: 65%; min-width: 90px; }
-.stages th { white-space: normal; }
-.bar { display: block; height: 6px; border-radius: 3px; background: var(--track); overflow: hidden; }
-.numbers .bar { margin-top: 3px; height: 4px; }
-.bar > span { display: block; height: 100%; border-radius: 3px; background: var(--s0); }
-.bar > .baseline { background: var(--base); }
-.good { color: var(--good); }
-.bad { color: var(--bad); }
-.badge {
-  padding: 0 7px; border: 1px solid var(--line); border-radius: 9px; color: var(--muted);
-  font-size: 12px; font-weight: 500; white-space: nowrap;
-}
-.matrix { font-size: 13px; border-collapse: separate; border-spacing: 2px; }
-.matrix th, .matrix td { border: 0; padding: 0; }
-.matrix td { width: 38px; min-width: 34px; height: 30px; text-align: center; border-radius: 4px; color: var(--text); }
-.matrix td.hit { background: rgba(var(--hit), var(--share)); }
-.matrix td.miss { background: rgba(var(--miss), var(--share)); }
-.matrix td.strong { color: var(--on-strong); }
-.matrix thead th { vertical-align: bottom; text-align: center; color: var(--text); padding-bottom: 4px; }
-.matrix thead th span { writing-mode: vertical-rl; max-height: 150px; overflow: hidden; }
-.matrix thead .corner { color: var(--muted); font-weight: 400; padding-right: 8px; }
-.matrix th[scope=row] {
-  position: sticky; left: 0; background: var(--card); text-align: right; padding: 0 8px 0 0; font-weight: 500;
-  max-width: 150px; overflow: hidden; text-overflow: ellipsis;
-}
-.errors { list-style: none; margin: 8px 0 0; padding: 0; display: grid; gap: 10px; }
-.errors .verdict { margin: 0; font-size: 14px; }
-.errors blockquote {
-  margin: 2px 0 0; padding: 6px 10px; border-left: 3px solid var(--line); color: var(--muted); font-size: 13px;
-  white-space: pre-wrap; overflow-wrap: anywhere; max-height: 9em; overflow-y: auto;
-}
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 8px 32px; }
-summary { cursor: pointer; font-weight: 600; font-size: 14px; }
-dl {
-  display: grid; grid-template-columns: minmax(90px, max-content) minmax(0, 1fr); gap: 2px 14px; margin: 6px 0 0;
-  font-size: 13px;
-}
-dt { color: var(--muted); overflow-wrap: anywhere; }
-dd { margin: 0; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
-@media (max-width: 480px) {
-  main { padding: 16px 10px 32px; }
-  section { padding: 14px 12px; }
-  .scroll { margin: 0 -12px -4px; padding: 0 12px 4px; }
-  .numbers { font-size: 13px; }
-  .numbers th, .numbers td { padding: 5px 0 5px 8px; }
-  .numbers th:first-child { padding-left: 0; }
-  .numbers tbody th { min-width: 84px; }
-  .numbers td { min-width: 58px; }
-  .numbers td:last-child { min-width: 52px; }
-}
-@media print { body { background: none; } section, .tile { break-inside: avoid; } }
-"""
