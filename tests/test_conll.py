@@ -111,6 +111,10 @@ BAD_FILES = [
     ("t.conll", "a\tO\n \tO\n", "line 2: the word is empty"),
     ("t.conll", "a\tO\nb\t\n", "line 2: the tag is empty"),
     ("t.tsv", "", "t.tsv: the file is empty"),
+    ("t.tsv", "tokens\ttags\na b\tO O\n", "line 1: no column 'words'; .*--columns words=NAME"),
+    ("t.tsv", "tokens\tner\na b\tO O\n", "line 2: expected one tag, without spaces. Received: 'O O'; a table"),
+    ("t.json", "[]", "expected a table named .*Received the suffix '.json'"),
+    ("t.conll", "a O\r\rb O\r", r"line 1: expected lines that end in \\n or \\r\\n"),
     ("t.conll", "a\tO\nb\0\tO\n", "line 2: expected UTF-8 text, received a binary file"),
     ("t.conll", "a\tO\ncaf\udce9\tO\n", "line 2: expected UTF-8, but the byte 0xe9"),
     (

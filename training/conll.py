@@ -30,14 +30,14 @@ def read_tagged(
     """Reads sentences with the columns `words` and, where every sentence has them, `tags`.
 
     JSONL and CSV files and `tfds:` names are tables (see `read_table`). A .tsv file is one where its first line names
-    both columns (`words` alone, where tags are not required). Any other file is in CoNLL's format.
+    its columns (`tags`, or `words` alone where tags are not required). Any other file is in CoNLL's format.
     """
     required = ("words", "tags") if tags_required else ("words",)
     suffix = text_suffix(source)
-    is_table = str(source).startswith(TFDS_PREFIX) or suffix in (".jsonl", ".csv")
+    is_table = str(source).startswith(TFDS_PREFIX) or suffix in (".jsonl", ".json", ".csv")
     if suffix == ".tsv":
         header = next(read_lines(source))[1].rstrip("\r\n").split("\t")
-        is_table = is_table or bool(columns) or set(required).issubset(header)
+        is_table = is_table or bool(columns) or set(required).issubset(header) or "tags" in header[1:]
     if is_table:
         return read_table(source, columns, required, optional=() if tags_required else ("tags",), split=split)
     if columns:
@@ -85,6 +85,11 @@ def read_conll(path: str | os.PathLike, tags_required: bool = True) -> Table:
         if not fields[0] or not fields[-1]:
             missing = "tag" if fields[0] else "word"
             raise ValueError(f"{path}, line {number}: the {missing} is empty. Received: {' '.join(fields)[:60]!r}")
+        if " " in fields[-1] and width > 1:
+            raise ValueError(
+                f"{path}, line {number}: expected one tag, without spaces. Received: {fields[-1][:60]!r}; a table "
+                "whose rows are sentences is named .tsv and begins with a line that names its columns words and tags."
+            )
         if not within:
             words.append([])
             tags.append([])
@@ -117,6 +122,10 @@ def _conll_fields(path: str | os.PathLike) -> Iterator[tuple[int, list[str]]]:
                 )
             yield number, [fields[1], fields[3]]
             continue
+        if "\r" in content:
+            raise ValueError(
+                f"{path}, line {number}: expected lines that end in \\n or \\r\\n. Received: \\r; convert them."
+            )
         tabs = "\t" in content if tabs is None else tabs
         # A word may hold spaces where tabs part the columns, and may be U+3000 where spaces do.
         yield number, [part.strip(" ") for part in line.strip("\r\n").split("\t")] if tabs else _BLANKS.split(content)

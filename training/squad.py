@@ -150,15 +150,13 @@ def _document_entries(name: str, document: Any) -> Iterator[tuple[str, str, dict
 
 
 def _load_json(path: str | os.PathLike) -> Any:
+    text = "".join(line for _, line in read_lines(path))
     try:
-        return json.loads("".join(line for _, line in read_lines(path)))
-    except json.JSONDecodeError as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path}, line {error.lineno}: expected SQuAD's JSON (or rows in a file named .jsonl), but it is not JSON "
-            f"({error})."
+            f"{path}: expected SQuAD's JSON (or rows in a file named .jsonl), but it is not JSON ({error})."
         ) from error
-    except RecursionError as error:
-        raise ValueError(f"{path}: expected SQuAD's JSON, but it is nested too deeply.") from error
 
 
 def _answers(entry: dict, required: bool, where: str) -> list[tuple[str, int]]:

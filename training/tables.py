@@ -243,7 +243,7 @@ _CHOICE_FORMS = {"numbers": _number, "letters": _letter, "texts": _text}
 
 def _check_row(row: dict, names: Mapping[str, str], required: Sequence[str], where: str) -> None:
     for column in required:
-        if row[column] is None or (column == "label" and not row[column]):
+        if row[column] is None or (column == "label" and not row[column].strip()):
             raise ValueError(f"{where}: the {column} (column {names[column]!r}) is empty. Fill it in, or drop the row.")
     for column in ("labels", "tags"):
         if "" in (row.get(column) or ()):
@@ -266,7 +266,7 @@ def _check_row(row: dict, names: Mapping[str, str], required: Sequence[str], whe
 def _is_complete(table: Table, column: str) -> bool:
     """Whether every row has a value; that only some have one is an error where it is not what a model learns."""
     values = table.columns[column]
-    missing = [value is None or (column == "label" and not value) for value in values]
+    missing = [value is None or (column == "label" and not value.strip()) for value in values]
     if any(missing) and not all(missing) and not KINDS[column].target:
         raise ValueError(
             f"{table.where(missing.index(True))}: no {column}, which {table.where(missing.index(False))} has. Give it "
