@@ -83,6 +83,14 @@ def test_curves_have_the_areas_that_they_are_said_to_have():
                 assert np.trapezoid(y, x) == pytest.approx(curve["area"], abs=tolerance)
 
 
+def test_of_many_classes_the_worst_keep_their_curves():
+    labels, probabilities = drawn(14)
+    figures = classification_metrics(labels, probabilities, [str(i) for i in range(14)])
+    areas = [sklearn.roc_auc_score(labels == i, probabilities[:, i]) for i in range(14)]
+    assert [curve["area"] for curve in figures["curves"]["roc"]] == pytest.approx(sorted(areas)[:10])
+    assert figures["roc_auc"] == pytest.approx(np.mean(areas))
+
+
 def test_calibration_error_by_its_definition():
     labels, probabilities = drawn(3)
     confidence, predicted = probabilities.max(-1), probabilities.argmax(-1)
@@ -273,8 +281,9 @@ def test_tagging_without_entities():
     assert "no entity" in nothing["notes"][0]
     missed = tagging_metrics([["B-X", "O"]], [["O", "O"]])
     assert missed["f1"] == missed["precision"] == 0.0
+    assert missed["f1_weighted"] == 0.0
     invented = tagging_metrics([["O", "O"]], [["O", "B-X"]])
-    assert invented["f1"] == 0.0
+    assert invented["f1"] == invented["f1_weighted"] == 0.0
     assert invented["per_class"] == [{"label": "X", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}]
 
 

@@ -70,6 +70,8 @@ def test_f1_by_the_length_of_the_answer():
     rows = squad_metrics(answers, {**dict.fromkeys(answers, ""), "one": "Paris", "two": "in Rome"})["by_answer_length"]
     assert [(row["words"], row["count"]) for row in rows] == [("1", 2), ("2", 2), ("13+", 1)]
     assert [row["f1"] for row in rows] == pytest.approx([100, 25, 0])
+    partly = squad_metrics({"zh": ["红楼梦作者"]}, {"zh": "红楼梦"})["by_answer_length"]
+    assert partly == [{"words": "4-5", "count": 1, "f1": 0.0, "f1_characters": pytest.approx(75)}]
 
 
 def test_scores_of_one_question():

@@ -12,6 +12,7 @@ import numpy as np
 
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4
 MOST_CURVE_POINTS = 100
+MOST_CURVE_CLASSES = 10  # that keep their curves, where there are more those with the smallest areas
 MOST_SCATTER_POINTS = 500
 _PRODUCT_NUMBERS = 2**24  # similarities that are in memory at a time: 64 MiB
 _TIE = 1e-6  # of cosines in float32; the same product taken in another block may differ in its last digits
@@ -207,11 +208,12 @@ def tagging_metrics(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[
         return _token_metrics(flat_true, flat_predicted)
     if scheme not in _PREFIXES:
         raise ValueError(f"expected a scheme of {', '.join(_PREFIXES)} or plain. Received: {scheme!r}")
-    for tag in np.unique(np.concatenate([flat_true, flat_predicted])).tolist():
+    tags = np.unique(np.concatenate([flat_true, flat_predicted])).tolist()
+    for tag in tags:
         if tag != "O" and tag.partition("-")[0] not in _PREFIXES[scheme]:
             raise ValueError(f"expected O and tags that begin with {'-, '.join(_PREFIXES[scheme])}-. Received: {tag!r}")
     return {
-        **_entity_metrics(true, predicted),
+        **_entity_metrics(true, predicted, tags),
         "accuracy": float(np.mean(flat_true == flat_predicted)),
         "illegal_transitions": sum(illegal_transitions(tags, scheme) for tags in predicted),
     }
@@ -238,24 +240,25 @@ def illegal_transitions(tags: Sequence[str], scheme: str = "IOB2") -> int:
     return count
 
 
-def _entity_metrics(true: list[list[str]], predicted: list[list[str]]) -> dict:
-    from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fscore_support
+def _entity_metrics(true: list[list[str]], predicted: list[list[str]], tags: Sequence[str]) -> dict:
+    from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
 
-    def scores(average: str | None) -> tuple:
-        return precision_recall_fscore_support(true, predicted, average=average, zero_division=0)
-
-    types = sorted({entity[0] for rows in (true, predicted) for entity in get_entities(rows)})
+    types = sorted(
+        {tag.partition("-")[2] or "_" for tag in tags if tag != "O"}
+    )  # "_" is what seqeval makes of a bare B
     if not types:
         figures = dict.fromkeys(("precision", "recall", "f1", "f1_macro", "f1_weighted"))
         return {**figures, "per_class": [], "notes": ["no entity is tagged or predicted: entity scores are undefined"]}
-    precision, recall, f1, _ = scores("micro")
+    precision, recall, f1, _ = precision_recall_fscore_support(true, predicted, average="micro", zero_division=0)
+    scores = precision_recall_fscore_support(true, predicted, average=None, zero_division=0)
+    support = scores[3]
     return {
         "precision": float(precision),
         "recall": float(recall),
         "f1": float(f1),
-        "f1_macro": float(scores("macro")[2]),
-        "f1_weighted": float(scores("weighted")[2]),
-        "per_class": _score_rows(types, scores(None)),
+        "f1_macro": float(np.mean(scores[2])),
+        "f1_weighted": float(np.average(scores[2], weights=support)) if support.any() else 0.0,
+        "per_class": _score_rows(types, scores),
         "notes": [],
     }
 
@@ -323,18 +326,19 @@ def _curves(targets: np.ndarray, scores: np.ndarray) -> tuple[list, list]:
                 _points(recall[::-1], precision[::-1], MOST_CURVE_POINTS),
             )
         )
-        areas.append(
-            (float(metrics.roc_auc_score(target, score)), float(metrics.average_precision_score(target, score)))
-        )
+        areas.append((float(metrics.auc(false_rate, true_rate)), float(metrics.average_precision_score(target, score))))
     return curves, areas
 
 
 def _named_curves(curves: list, areas: list, names: Sequence[str]) -> dict[str, list]:
-    known = [(name, *pair, *both) for name, pair, both in zip(names, curves, areas, strict=True) if pair is not None]
-    return {
-        "roc": [{"label": name, "area": area, "points": roc} for name, roc, _, area, _ in known],
-        "precision_recall": [{"label": name, "area": area, "points": points} for name, _, points, _, area in known],
-    }
+    known = [item for item in zip(names, curves, areas, strict=True) if item[1] is not None]
+    found = {}
+    for index, kind in enumerate(("roc", "precision_recall")):
+        rows = [{"label": name, "area": area[index], "points": pair[index]} for name, pair, area in known]
+        if len(rows) > MOST_CURVE_CLASSES:
+            rows = sorted(rows, key=lambda row: row["area"])[:MOST_CURVE_CLASSES]
+        found[kind] = rows
+    return found
 
 
 def _mean_areas(areas: list, names: Sequence[str], notes: list[str]) -> dict[str, float | None]:

@@ -42,8 +42,8 @@ def squad_metrics(
 
     F1 compares words parted by white space: for Chinese and Japanese, written without any, it says little more than
     exact match. `f1_characters` compares their characters instead, other words as words, without any script's
-    punctuation, as MLQA (Lewis et al. 2020) does for Chinese. `by_answer_length` is for a chart: `f1` by the words of
-    the first answer, a Chinese character being a word.
+    punctuation, as MLQA (Lewis et al. 2020) does for Chinese. `by_answer_length` has both by the number of words
+    in the first answer, a Chinese character being a word.
 
     Args:
       answers: question id to the answers that are right, [] where the text has none.
@@ -61,7 +61,8 @@ def squad_metrics(
 
     exact, f1 = (judged({key: pair[index] for key, pair in raw.items()}) for index in (0, 1))
     figures = _means(exact, f1, list(answers), "")
-    figures["f1_characters"] = _percent(judged(characters), list(answers))
+    characters = judged(characters)
+    figures["f1_characters"] = _percent(characters, list(answers))
     for prefix, has_answer in (("has_answer_", True), ("no_answer_", False)):
         if keys := [key for key in answers if bool(answers[key]) == has_answer]:
             figures |= _means(exact, f1, keys, prefix)
@@ -71,7 +72,7 @@ def squad_metrics(
             scores = {key: pair[index] for key, pair in raw.items()}
             best, best_threshold = _best_threshold(order, scores, answers, predictions, no_answer_scores)
             figures |= {name: best, f"{name}_threshold": best_threshold}
-    figures["by_answer_length"] = _by_answer_length(answers, f1)
+    figures["by_answer_length"] = _by_answer_length(answers, f1, characters)
     return figures
 
 
@@ -120,14 +121,17 @@ def _best_threshold(
     return 100.0 * best / len(answers), threshold
 
 
-def _by_answer_length(answers: Mapping[str, Sequence[str]], f1: Mapping[str, float]) -> list[dict]:
+def _by_answer_length(
+    answers: Mapping[str, Sequence[str]], f1: Mapping[str, float], characters: Mapping[str, float]
+) -> list[dict]:
     lengths = {key: len(_characters(given[0])) for key, given in answers.items() if given}
     rows = []
     for low, high in _LENGTHS:
         keys = [key for key, length in lengths.items() if max(length, 1) >= low and (high is None or length <= high)]
         name = f"{low}+" if high is None else str(low) if low == high else f"{low}-{high}"
         if keys:
-            rows.append({"words": name, "count": len(keys), "f1": _percent(f1, keys)})
+            figures = {"f1": _percent(f1, keys), "f1_characters": _percent(characters, keys)}
+            rows.append({"words": name, "count": len(keys), **figures})
     return rows
 
 

@@ -87,7 +87,7 @@ def write_task_report(summary: Mapping, path: str | os.PathLike) -> None:
         section("Per " + kind, per_class(scores, kind)),
         section(
             "Thresholds and calibration",
-            _confidence(curves),
+            _confidence(curves, len(scores.get("labels") or [])),
             "What other thresholds would give, and how often an answer of some probability is right.",
         ),
         section("Predictions", _predictions(scores, task)),
@@ -200,12 +200,12 @@ def _training(summary: Mapping, task: str) -> str:
     )
 
 
-def _confidence(curves: Mapping) -> str:
+def _confidence(curves: Mapping, classes: int) -> str:
     """ROC and precision-recall curves, of many classes those with the smallest areas, and the reliability."""
 
     def chart(key: str, title: str, x_label: str, y_label: str, level: Callable[[], list[Series]]) -> str:
         given = sorted(rows_of(curves, key), key=lambda row: row["area"])
-        title += f", lowest {MOST_CURVES} of {len(given)} classes" if len(given) > MOST_CURVES else ""
+        title += f", lowest {MOST_CURVES} of {classes} classes" if len(given) > MOST_CURVES else ""
         shown = [Series(f"{row['label']} (area {row['area']:.3f})", row["points"]) for row in given[:MOST_CURVES]]
         return unit_chart(title, x_label, y_label, [*shown, *level()])
 
@@ -228,7 +228,9 @@ def _predictions(scores: Mapping, task: str) -> str:
 
 
 def _answers(scores: Mapping) -> str:
-    columns = [(row["words"], row["f1"] / 100, integer(row["count"])) for row in rows_of(scores, "by_answer_length")]
+    columns = [
+        (row["words"], row["f1_characters"] / 100, integer(row["count"])) for row in rows_of(scores, "by_answer_length")
+    ]
     chart = column_chart("F1 by the length of the answer", "words in the answer", share_axis("F1"), columns)
     rows = [
         f"<tr><th scope='row'>{name}</th>"
