@@ -24,7 +24,10 @@ BUCKET_BATCHES = 64
 
 @dataclass(frozen=True)
 class Encoding:
-    """The tokens of many rows, end to end. `values`: by name, (tokens, ...); row i is [row_splits[i], row_splits[i+1])."""
+    """The tokens of many rows, end to end.
+
+    `values`: by name, `(tokens, ...)`; row i is `[row_splits[i], row_splits[i + 1])`.
+    """
 
     values: dict[str, np.ndarray]
     row_splits: np.ndarray

@@ -53,8 +53,8 @@ def _check_same_labels(labels: list[str] | None, problem_type: str | None, task:
     if labels and task.labels and list(labels) != task.labels and not _are_numbers(labels, task.labels):
         raise ValueError(
             f"Expected training rows with the labels of {name}, {', '.join(map(repr, labels[:20]))}. Received: "
-            f"{', '.join(map(repr, task.labels[:20]))}; give --new-head to train a new last layer for these, or correct "
-            "the rows."
+            f"{', '.join(map(repr, task.labels[:20]))}; correct the rows, or give --new-head to train a new last layer "
+            "for these."
         )
     if labels and problem_type and task.problem_type and problem_type != task.problem_type:
         raise ValueError(

@@ -39,6 +39,8 @@ class Task:
       maximize: whether more of it is better.
       per_token: whether the model's outputs belong to tokens.
       needs_pooler: whether the head reads the pooled output.
+      uses_windows: whether long examples become several rows, each sharing `stride` tokens with the one before.
+      max_length_default, stride_default: see `FinetuneSettings`, where nobody asks for others.
       columns: what a table of examples may be named by in `--columns`.
     """
 
@@ -49,6 +51,8 @@ class Task:
     maximize = True
     per_token = False
     needs_pooler = False
+    uses_windows = False
+    max_length_default, stride_default = 128, 32
     columns: tuple[str, ...] = ("text", "text_pair", "label")
 
     def __init__(
@@ -95,8 +99,13 @@ class Task:
         split: str = "train",
         **options,
     ):
-        """Reads examples; `split` is what a TFDS name without one stands for. `options`: of the one task that has any."""
+        """Reads examples; `split` is what a TFDS name without one stands for, `options` a task's own."""
         raise NotImplementedError
+
+    @classmethod
+    def remarks(cls, examples) -> list[str]:
+        """What a user should know of examples that were read, such as what was left out; a line each."""
+        return []
 
     @classmethod
     def parse(cls, lines: Sequence[str], segments: int = 1):

@@ -11,6 +11,7 @@ import threading
 
 from keras_bert.cli.arguments import make_parser
 from keras_bert.cli.errors import UsageError, one_line
+from keras_bert.cli.recipe import with_recipe
 
 __all__ = ["UsageError", "main"]
 
@@ -21,7 +22,11 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command. Returns the exit status: 0, 1 for an error, 2 for wrong usage."""
     _open_streams()
     argv = sys.argv[1:] if argv is None else list(argv)
-    arguments = make_parser().parse_args(argv)
+    try:
+        arguments = make_parser().parse_args(with_recipe(argv))
+    except UsageError as error:
+        print(f"keras-bert {argv[0]}: error: {error}", file=sys.stderr)
+        return 2
     arguments.argv = argv
     # TensorFlow's C++ log would bury the one line that matters; a user who wants it sets the variable.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import NamedTuple
 
+from keras_bert.cli.finetune_arguments import FINETUNE_FLAGS, TASK
 from keras_bert.version import __version__
 
 # Copies of what the packages that these belong to define, which a test compares: importing those takes seconds.
@@ -98,7 +99,8 @@ FLAGS = {
     "--train": {
         "metavar": "FILE",
         "type": _name,
-        "help": "labelled rows: .tsv, .csv or .jsonl, also .gz; columns text, label and, if any, text_pair",
+        "help": "labelled rows: .tsv, .csv or .jsonl, also .gz, with columns text, label and, if any, text_pair; other "
+        "tasks have others, and CoNLL, SQuAD and text files; or tfds:NAME",
     },
     "--dev": {"metavar": "FILE", "type": _name, "help": "held-out rows, in the same form as --train"},
     "--columns": {
@@ -196,35 +198,48 @@ COMMANDS = {
         ),
     ),
     "finetune": Command(
-        "Train a classifier on a pretrained model.",
+        "Train a model for a task on labelled examples, from a pretrained one.",
         "--checkpoint --train --dev --out",
-        f"--columns --epochs {_TRAINING}",
-        {"epochs": 3, "batch_size": 32, "max_length": 128, "learning_rate": 5e-5},
+        f"--columns --epochs {_TRAINING} {' '.join(flag for flag in FINETUNE_FLAGS if flag != '--max-length')}",
+        {"epochs": 3, "batch_size": 32, "learning_rate": 5e-5},
         (
             "keras-bert finetune --checkpoint pretrained --train train.tsv --dev dev.tsv --out model",
-            "keras-bert finetune --checkpoint base --train t.csv.gz --dev d.csv --columns text=review --out model",
+            "keras-bert finetune --task token_classifier --checkpoint base --train t.conll --dev d.conll --out ner",
+            "keras-bert finetune --recipe examples/recipes/sst2.yaml --checkpoint base --out model",
         ),
+        FINETUNE_FLAGS,
     ),
     "evaluate": Command(
-        "Score a classifier on labelled rows.",
+        "Score a model on labelled examples.",
         "--checkpoint --dev",
-        "--columns --out --batch-size",
+        "--task --columns --out --batch-size",
         {"batch_size": 32},
         (
             "keras-bert evaluate --checkpoint model --dev dev.tsv",
             "keras-bert evaluate --checkpoint model --dev d.jsonl --out scores",
         ),
+        {"--task": TASK},
     ),
     "predict": Command(
-        "Label texts: given as arguments, or one a line on standard input; a tab between the two texts of a pair.",
+        "Say what a model makes of texts: arguments, a file, or one a line on standard input. Tabs part the texts of a "
+        "pair, a question and its context, a question and its choices.",
         "--checkpoint",
-        "--batch-size",
+        "--input --task --columns --batch-size",
         {"batch_size": 32},
         (
             'keras-bert predict --checkpoint model "a lovely film"',
+            "keras-bert predict --checkpoint model --input rows.tsv --columns text=review",
             "keras-bert predict --checkpoint model < texts.txt > labels.jsonl",
         ),
-        {"texts": {"nargs": "*", "metavar": "TEXT", "help": "texts to label"}},
+        {
+            "texts": {"nargs": "*", "metavar": "TEXT", "help": "texts to predict"},
+            "--task": TASK,
+            "--input": {
+                "metavar": "FILE",
+                "type": _name,
+                "help": "examples without labels, in the form of --dev, or .txt, one a line",
+            },
+        },
     ),
     "export": Command(
         "Write a SavedModel that takes strings, and LiteRT files.",

@@ -5,26 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import re
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow as tf
 
-from keras_bert.checkpoints import convert_checkpoint, find_checkpoint, inspect_checkpoint, recognise
-from keras_bert.cli import quickstart, stages
+from keras_bert.checkpoints import convert_checkpoint, find_checkpoint, inspect_checkpoint
+from keras_bert.cli import finetuning, quickstart, stages
 from keras_bert.cli.console import Console
 from keras_bert.cli.errors import UsageError
 from keras_bert.cli.stage import fingerprint, run_stage, write_json
 from keras_bert.export import format_table
 from keras_bert.text import load_vocabulary
 from keras_bert.training import tables, text_files
-from keras_bert.training.finetune import FinetuneSettings
 from keras_bert.training.pretrain import PretrainSettings
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def run(arguments) -> int:
@@ -93,86 +88,6 @@ def _pretrain(arguments, console) -> int:
     return 0
 
 
-def _finetune(arguments, console) -> int:
-    train, dev = (tables.read_table(path, arguments.columns) for path in (arguments.train, arguments.dev))
-    stages.check_rows(train, dev)
-    if "text_pair" in train:
-        console.say("pairs of texts: for now this model cannot become a SavedModel, nor can verify compare it")
-    settings = stages.settings_of(FinetuneSettings, arguments)
-    checkpoint = find_checkpoint(arguments.checkpoint)
-    if checkpoint.resolve() == Path(arguments.out).resolve():
-        raise UsageError("Expected an --out other than --checkpoint, which would be lost. Received: the same folder.")
-    record = run_stage(
-        Path(arguments.out),
-        "finetune",
-        {
-            "checkpoint": fingerprint(_files(checkpoint)),
-            "rows": fingerprint([arguments.train, arguments.dev]),
-        }
-        | {"columns": arguments.columns, **vars(settings)},
-        lambda folder, progress: stages.finetune_stage(folder, checkpoint, train, dev, settings, progress),
-        console,
-        files=stages.MODEL_FILES,
-    )
-    stages.forget_progress(Path(arguments.out))
-    print(json.dumps(record["report"]["curve"][-1], indent=2))
-    return 0
-
-
-def _evaluate(arguments, console) -> int:
-    dev = tables.read_table(arguments.dev, arguments.columns)
-    with console.progress("evaluate") as progress:
-        report = stages.evaluate_stage(find_checkpoint(arguments.checkpoint), dev, arguments.batch_size, progress)
-    if arguments.out:
-        write_json(report, Path(arguments.out, "metrics.json"))
-    print(json.dumps({key: report[key] for key in ("accuracy", "f1_macro", "per_class")}, indent=2, ensure_ascii=False))
-    return 0
-
-
-def _predict(arguments, console) -> int:
-    texts = arguments.texts or _standard_input(console)
-    if any(_SURROGATE.search(text) for text in texts):
-        raise ValueError("Expected texts in UTF-8. Received: an argument that is not; convert it, as with iconv.")
-    model = stages.load_classifier(find_checkpoint(arguments.checkpoint))
-    segments = _segments(texts, model.segments)
-    with console.progress("predict") as progress:
-        probabilities = stages.classify(model, segments, arguments.batch_size, progress)
-    for text, row in zip(texts, probabilities, strict=True):
-        scores = dict(sorted(zip(model.labels, row.tolist(), strict=True), key=lambda item: -item[1]))
-        print(json.dumps({"text": text, "label": next(iter(scores)), "probabilities": scores}, ensure_ascii=False))
-    return 0
-
-
-def _standard_input(console) -> list[str]:
-    if sys.stdin.isatty():
-        console.say("texts, one a line; Ctrl-D ends them")
-    texts = []
-    for number, line in enumerate(sys.stdin.buffer, start=1):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"standard input, line {number}: expected UTF-8, received the byte 0x{line[error.start]:02x}. Convert "
-                "it, for example from Chinese GB18030: iconv -f GB18030 -t UTF-8"
-            ) from error
-        texts.append(text.rstrip("\r\n"))
-    if not texts:
-        raise ValueError("Expected texts, as arguments or one a line on standard input. Received: neither.")
-    return texts
-
-
-def _segments(texts: list[str], segments: int) -> tuple[list[str], ...]:
-    if segments == 1:
-        return (texts,)
-    pairs = [text.split("\t") for text in texts]
-    for text, pair in zip(texts, pairs, strict=True):
-        if len(pair) != 2:
-            raise ValueError(
-                f"Expected two texts with a tab between them, since the model was trained on pairs. Received: {text!r}"
-            )
-    return tuple(map(list, zip(*pairs, strict=True)))
-
-
 def _export(arguments, console) -> int:
     with console.progress("export") as progress:
         report = stages.export_stage(Path(arguments.out), find_checkpoint(arguments.checkpoint), arguments.to, progress)
@@ -220,17 +135,12 @@ def _heard(console) -> Iterator[None]:
     logger, handler = logging.getLogger("keras_bert"), logging.Handler()
     handler.emit = lambda record: console.say(record.getMessage())
     logger.addHandler(handler)
+    logger.propagate = False  # or a handler of the root, which some library may set up, says it again
     try:
         yield
     finally:
         logger.removeHandler(handler)
-
-
-def _files(checkpoint: Path) -> list[Path]:
-    """What a result that was made from a checkpoint depends on."""
-    if recognise(checkpoint) == "keras":
-        return [checkpoint / name for name in stages.MODEL_FILES]
-    return sorted(path for path in checkpoint.iterdir() if path.is_file())
+        logger.propagate = True
 
 
 @contextlib.contextmanager
@@ -260,9 +170,9 @@ _COMMANDS = {
     "quickstart": _quickstart,
     "vocab": _vocab,
     "pretrain": _pretrain,
-    "finetune": _finetune,
-    "evaluate": _evaluate,
-    "predict": _predict,
+    "finetune": finetuning.finetune,
+    "evaluate": finetuning.evaluate,
+    "predict": finetuning.predict,
     "export": _export,
     "verify": _verify,
     "convert": _convert,

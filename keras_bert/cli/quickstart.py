@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import datetime
-import os
 import platform
-import resource
 import shlex
-import sys
 from pathlib import Path
-
-import keras
-import tensorflow as tf
 
 from keras_bert.atomic import atomic_file
 from keras_bert.cli import stages
 from keras_bert.cli.console import Console
+from keras_bert.cli.environment import describe_machine, peak_memory_bytes
 from keras_bert.cli.stage import fingerprint, run_stage, write_json
 from keras_bert.export import format_table
 from keras_bert.training import docstrings, tables, text_files
-from keras_bert.training.finetune import FinetuneSettings
 from keras_bert.training.pretrain import PretrainSettings
 from keras_bert.training.report import write_report
-from keras_bert.version import __version__
+from keras_bert.training.settings import FinetuneSettings
 
 # Fine-tuning a model of this size: smaller batches and a lower rate than pretraining it.
 FINETUNE_BATCH_SIZE = 16
@@ -94,6 +88,8 @@ def run(arguments, console: Console) -> int:
         arguments,
         batch_size=min(FINETUNE_BATCH_SIZE, arguments.batch_size),
         learning_rate=arguments.learning_rate * FINETUNE_RATE_PART,
+        # The report calls the dev rows held out: no epoch is chosen by them.
+        restore_best=False,
     )
     held_out = {"rows": fingerprint([out / "data" / "train.jsonl", out / "data" / "dev.jsonl"])}
     finetuning = run_stage(
@@ -185,18 +181,11 @@ def _summary(arguments, records: list[dict]) -> dict:
         "title": "keras-bert quickstart",
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join(["keras-bert", *arguments.argv]),
-        "environment": {
-            "keras_bert": __version__,
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "platform": platform.platform(),
-            "cpu_count": os.cpu_count(),
-        },
+        "environment": describe_machine(),
         "settings": {key: value for key, value in shown.items() if value is not None},
         "stages": [{key: record[key] for key in ("name", "seconds", "reused")} for record in records],
         "total_seconds": sum(record["seconds"] for record in records),
-        "peak_memory_bytes": _peak_memory_bytes(),
+        "peak_memory_bytes": peak_memory_bytes(),
         "data": report["data"],
         "vocabulary": report["vocab"],
         "pretraining": report["pretrain"],
@@ -204,14 +193,6 @@ def _summary(arguments, records: list[dict]) -> dict:
         "evaluation": report["evaluate"],
         "artifacts": report["verify"]["artifacts"],
     }
-
-
-def _peak_memory_bytes() -> int:
-    """The most that this process, or one that it started, held in memory at a time."""
-    kilobytes = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
-    return kilobytes * max(
-        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
 
 
 def _print_outcome(summary: dict, out: Path) -> None:

@@ -8,22 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_bert.checkpoints import ModelFolder, load_model_folder, save_model_folder
+from keras_bert.checkpoints import ModelFolder, load_model_folder, open_source, recognise, save_model_folder
 from keras_bert.cli.console import Progress
 from keras_bert.cli.stage import fingerprint
 from keras_bert.config import BertConfig
-from keras_bert.encoder import config_of
 from keras_bert.export import save_litert, save_saved_model, verify_artifacts
 from keras_bert.export.saved_model import check_labels
 from keras_bert.text import Preprocessor, Tokenizer, learn_vocabulary, load_vocabulary, save_vocabulary
-from keras_bert.training import baselines, metrics, tables, text_files
+from keras_bert.training import baselines, tables, text_files
 from keras_bert.training.callbacks import Restart
-from keras_bert.training.finetune import Examples, FinetuneSettings, finetune_classifier, predict_logits
+from keras_bert.training.classification import Classifier
+from keras_bert.training.finetune import evaluate, finetune, load_start
 from keras_bert.training.pretrain import PretrainSettings, pretrain
+from keras_bert.training.settings import FinetuneSettings
+from keras_bert.training.task import Task
 
 # A vocabulary that leaves more of the text unknown than this belongs to another language or another case.
 UNKNOWN_WARNING_PART = 0.05
-MOST_ERRORS = 20
 MODEL_FILES = ("model.keras", "vocab.txt", "keras_bert.json")
 ARTIFACTS = {"saved_model": "saved_model/1", "litert": "model.tflite", "litert-int8": "model.int8.tflite"}
 
@@ -79,7 +80,7 @@ def pretrain_stage(
         config,
         settings,
         restart_folder=folder / "progress",
-        tensorboard=_new_logs(folder),
+        tensorboard=new_logs(folder),
         progress=progress,
     )
     save_model_folder(model, folder)
@@ -102,22 +103,30 @@ def finetune_stage(
     progress: Progress,
 ) -> dict:
     """Writes a model folder, TensorBoard logs in logs/ and, until it is done, checkpoints in progress/."""
-    labels = tables.label_names(train)
-    pretrained = load_model_folder(checkpoint)
-    if config_of(pretrained.model).pooler_act is None:  # a checkpoint of a masked LM or a tagger: the pooler is new
-        pretrained = load_model_folder(checkpoint, "classifier", num_classes=len(labels))
-    model, report = finetune_classifier(
-        pretrained,
-        labels,
-        examples_of(train, labels),
-        examples_of(dev, labels),
+    task = new_task(Classifier, checkpoint, settings)
+    task.learn(train, dev, settings)
+    model, report = finetune(
+        task,
+        load_start(checkpoint, task, settings),
+        train,
+        dev,
         settings,
         restart_folder=folder / "progress",
-        tensorboard=_new_logs(folder),
+        tensorboard=new_logs(folder),
         progress=progress,
     )
     save_model_folder(model, folder)
-    return {**report, "labels": labels}
+    return {**report, "labels": task.labels}
+
+
+def new_task(kind: type[Task], checkpoint: Path, settings: FinetuneSettings) -> Task:
+    """A task that has yet to learn its labels, with the tokenizer of a checkpoint."""
+    return kind(open_source(checkpoint).tokenizer, settings.max_length)
+
+
+def longest(checkpoint: Path) -> int:
+    """The most tokens that a checkpoint's model can take."""
+    return open_source(checkpoint).config.max_position_embeddings
 
 
 def check_rows(train: tables.Table, dev: tables.Table) -> None:
@@ -132,26 +141,12 @@ def evaluate_stage(
     checkpoint: Path, dev: tables.Table, batch_size: int, progress: Progress, train: tables.Table | None = None
 ) -> dict:
     """Scores, the most confident errors and, where the training rows are given, what simpler methods reach."""
-    model = load_classifier(checkpoint)
-    _check_segments(dev, model.segments)
-    examples = examples_of(dev, model.labels)
-    probabilities = classify(model, examples.segments(), batch_size, progress)
-    predicted = probabilities.argmax(-1)
-    report = metrics.classification_metrics(examples.labels, probabilities, model.labels)
-    wrong = np.flatnonzero(predicted != np.asarray(examples.labels))
-    wrong = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:MOST_ERRORS]
-    report["errors"] = [
-        {
-            "text": " / ".join(part[i] for part in examples.segments())[:2000],
-            "label": model.labels[examples.labels[i]],
-            "predicted": model.labels[predicted[i]],
-            "probability": float(probabilities[i, predicted[i]]),
-        }
-        for i in wrong
-    ]
+    task = Classifier.of_folder(model := load_classifier(checkpoint))
+    scores, errors = evaluate(task, model.model, dev, batch_size, progress)
+    report = {**scores, "errors": errors}
     if train is not None:
         joined = [
-            [" ".join(row) for row in zip(*examples_of(table, model.labels).segments(), strict=True)]
+            [" ".join(row) for row in zip(*(table[name] for name in table.columns if name != "label"), strict=True)]
             for table in (train, dev)
         ]
         report["majority_accuracy"] = baselines.majority_accuracy(train["label"], dev["label"])
@@ -229,20 +224,6 @@ def load_classifier(checkpoint: Path) -> ModelFolder:
     return model
 
 
-def classify(model: ModelFolder, segments: tuple, batch_size: int, progress: Progress | None = None) -> np.ndarray:
-    """Probabilities `(texts, C)`."""
-    logits = predict_logits(
-        model.model, Preprocessor(model.tokenizer, model.max_length), segments, batch_size, progress
-    )
-    exponentials = np.exp(logits - logits.max(-1, keepdims=True)) if len(logits) else logits
-    return exponentials / exponentials.sum(-1, keepdims=True)
-
-
-def examples_of(table: tables.Table, labels: Sequence[str]) -> Examples:
-    """The rows of a table with their labels as class indices."""
-    return Examples(table["text"], tables.encode_labels(table, labels).tolist(), table.get("text_pair"))
-
-
 def settings_of(kind: type, arguments, **overrides):
     """A settings dataclass filled from the flags of the same names."""
     names = {field.name for field in dataclasses.fields(kind)}
@@ -254,6 +235,13 @@ def forget_progress(folder: Path) -> None:
     Restart(folder / "progress", {}).forget()
 
 
+def checkpoint_files(checkpoint: Path) -> list[Path]:
+    """What a result that was made from a checkpoint depends on."""
+    if recognise(checkpoint) == "keras":
+        return [checkpoint / name for name in MODEL_FILES]
+    return sorted(path for path in checkpoint.iterdir() if path.is_file())
+
+
 def text_fingerprint(files: Sequence[Path]) -> str:
     """A hash of text files; a folder among them is the error that reading it would be, before anything is hashed."""
     for file in files:
@@ -261,7 +249,7 @@ def text_fingerprint(files: Sequence[Path]) -> str:
     return fingerprint(files)
 
 
-def _new_logs(folder: Path) -> Path:
+def new_logs(folder: Path) -> Path:
     """logs/ without the events of an earlier run; one that goes on writes all of its rows again."""
     for events in (folder / "logs").glob("events.out.tfevents.*"):
         events.unlink()

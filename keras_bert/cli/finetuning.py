@@ -1,0 +1,306 @@
+"""The commands that train, score and ask a model of any task."""
+
+from __future__ import annotations
+
+import datetime
+import glob
+import json
+import re
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from keras_bert.checkpoints import ModelFolder, find_checkpoint, load_model_folder, save_model_folder
+from keras_bert.cli import stages
+from keras_bert.cli.environment import describe_machine, peak_memory_bytes
+from keras_bert.cli.errors import UsageError
+from keras_bert.cli.recipe import write_recipe
+from keras_bert.cli.stage import fingerprint, run_stage, write_json
+from keras_bert.training import text_files
+from keras_bert.training.finetune import evaluate as evaluate_model
+from keras_bert.training.finetune import finetune as train_model
+from keras_bert.training.finetune import load_start
+from keras_bert.training.finetune import predict as ask_model
+from keras_bert.training.settings import FinetuneSettings
+from keras_bert.training.task import Task
+from keras_bert.training.task_report import write_task_report
+from keras_bert.training.tasks import TASKS, task_of
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NOT_IN_RECIPE = ("command", "argv", "debug", "recipe", "out", "max_length", "stride")
+_SWITCHES = {"bucketing": "no_bucketing", "restore_best": "keep_last"}  # flags that turn off what is on
+_OF_ONE_TASK = {
+    "embedder": ("pooling", "temperature"),
+    "masked_lm": ("mask_rate",),
+    "question_answerer": ("bad_answers",),
+}
+
+
+def finetune(arguments, console) -> int:
+    """Trains, once for each seed, and writes the model folder, metrics.json, report.html and recipe.yaml."""
+    started = time.monotonic()
+    out, checkpoint = Path(arguments.out), find_checkpoint(arguments.checkpoint)
+    if checkpoint.resolve() == out.resolve():
+        raise UsageError("Expected an --out other than --checkpoint, which would be lost. Received: the same folder.")
+    kind = TASKS[arguments.task]
+    options = {"bad_answers": arguments.bad_answers} if arguments.task == "question_answerer" else {}
+    train = kind.read(arguments.train, arguments.columns, split="train", **options)
+    dev = kind.read(arguments.dev, arguments.columns, split="dev", **options)
+    for line in kind.remarks(train) + kind.remarks(dev):
+        console.say(line)
+    if arguments.few_shot and not arguments.seeds:
+        console.say("--few-shot with one seed: which examples are drawn decides much; --seeds 0 1 2 shows how much")
+    seeds = list(dict.fromkeys(arguments.seeds or [arguments.seed]))
+    runs = []
+    for seed in seeds:
+        if len(seeds) > 1:
+            console.say(f"seed {seed}")
+        folder = out if len(seeds) == 1 else out / f"seed_{seed}"
+        settings = stages.settings_of(FinetuneSettings, arguments, seed=seed, **_lengths(kind, arguments, checkpoint))
+        record = run_stage(
+            folder,
+            "finetune",
+            {
+                "task": kind.name,
+                "checkpoint": fingerprint(stages.checkpoint_files(checkpoint)),
+                "rows": [_rows_fingerprint(path) for path in (arguments.train, arguments.dev)],
+                "columns": arguments.columns,
+                "few_shot": arguments.few_shot,
+                "new_head": arguments.new_head,
+            }
+            | vars(settings),
+            lambda folder, progress, settings=settings: _train(
+                folder, checkpoint, kind, train, dev, settings, arguments, progress
+            ),
+            console,
+            files=stages.MODEL_FILES,
+        )
+        stages.forget_progress(folder)
+        runs.append((seed, folder, record))
+    best = _best(kind, runs)
+    if len(seeds) > 1:
+        save_model_folder(load_model_folder(best[1]), out)
+    summary = _summary(arguments, kind, runs, best, time.monotonic() - started)
+    figure = summary["main_metric"]
+    expected = {"metric": figure["name"], "value": figure["value"]}
+    expected |= {"deviation": summary["seeds"]["deviation"]} if "seeds" in summary else {}
+    expected |= {"seconds": round(sum(record["seconds"] for _, _, record in runs), 1)}
+    write_recipe(summary["recipe"], expected, summary["environment"], out / "recipe.yaml")
+    _write_results(summary, out)
+    print(json.dumps(_printed(summary), indent=2, ensure_ascii=False))
+    return 0
+
+
+def _train(folder, checkpoint, kind, train, dev, settings, arguments, progress) -> dict:
+    """Writes a model folder, TensorBoard logs in logs/ and, until it is done, checkpoints in progress/."""
+    task = stages.new_task(kind, checkpoint, settings)
+    task.learn(train, dev, settings)
+    if arguments.few_shot:
+        train = task.few(train, arguments.few_shot, settings.seed)
+    start = load_start(checkpoint, task, settings, new_head=arguments.new_head)
+    model, report = train_model(
+        task,
+        start,
+        train,
+        dev,
+        settings,
+        restart_folder=folder / "progress",
+        tensorboard=stages.new_logs(folder),
+        progress=progress,
+    )
+    save_model_folder(model, folder)
+    return {**report, "metric": task.metric, "peak_memory_bytes": peak_memory_bytes()}
+
+
+def evaluate(arguments, console) -> int:
+    """Prints the figures; with --out writes metrics.json and report.html."""
+    started = time.monotonic()
+    checkpoint = find_checkpoint(arguments.checkpoint)
+    task, folder = load_task(checkpoint, arguments.task)
+    dev = task.read(arguments.dev, arguments.columns, split="dev")
+    for line in task.remarks(dev):
+        console.say(line)
+    with console.progress("evaluate") as progress:
+        scores, errors = evaluate_model(task, folder.model, dev, arguments.batch_size, progress)
+    summary = {
+        "title": f"keras-bert evaluate: {task.name}",
+        "created": _now(),
+        "command": shlex.join(["keras-bert", *arguments.argv]),
+        "task": task.name,
+        "main_metric": {"name": task.metric, "value": scores[task.metric]},
+        "metrics": scores,
+        "errors": errors,
+        "data": {"dev": len(dev)},
+        "environment": describe_machine(),
+        "seconds": time.monotonic() - started,
+    }
+    if arguments.out:
+        write_json(
+            scores | {key: summary[key] for key in summary if key != "metrics"}, Path(arguments.out, "metrics.json")
+        )
+        write_task_report(summary, Path(arguments.out, "report.html"))
+    print(json.dumps(_printed(summary), indent=2, ensure_ascii=False))
+    return 0
+
+
+def predict(arguments, console) -> int:
+    """Prints one JSON object an example."""
+    if arguments.texts and arguments.input:
+        raise UsageError("Expected texts as arguments or --input FILE. Received: both.")
+    if arguments.columns and not arguments.input:
+        raise UsageError("--columns names columns of --input. Received: --columns without it.")
+    checkpoint = find_checkpoint(arguments.checkpoint)
+    lines = None
+    if not arguments.input:
+        lines = arguments.texts or _standard_input(console)
+    elif text_files.text_suffix(arguments.input) == ".txt" and arguments.task != "token_classifier":
+        lines = [line.rstrip("\r\n") for _, line in text_files.read_lines(arguments.input)]
+    if lines and any(_SURROGATE.search(text) for text in lines):
+        raise ValueError("Expected texts in UTF-8. Received: an argument that is not; convert it, as with iconv.")
+    task, folder = load_task(checkpoint, arguments.task)
+    if lines is None:
+        examples = task.read(arguments.input, arguments.columns, labelled=False)
+    else:
+        examples = task.parse(lines, task.segments)
+    with console.progress("predict") as progress:
+        found = ask_model(task, folder.model, examples, arguments.batch_size, progress)
+    for prediction in found:
+        print(json.dumps(prediction, ensure_ascii=False))
+    return 0
+
+
+def load_task(checkpoint: Path, name: str | None = None) -> tuple[Task, ModelFolder]:
+    """A trained model and its task; `name` says which where a checkpoint has heads for several."""
+    folder = load_model_folder(checkpoint, None if name is None else TASKS[name].head)
+    if folder.task in ("classifier", "token_classifier") and folder.labels is None:
+        # Google's checkpoints have no place for names.
+        folder.labels = [str(index) for index in range(folder.model.output.shape[-1])]
+    if folder.problem_type is None and folder.task == "classifier":
+        one = folder.model.output.shape[-1] == 1
+        folder.problem_type = "regression" if one else "single_label_classification"
+    if name is None:
+        return task_of(folder), folder
+    kind = TASKS[name]
+    if kind.problem_type not in (None, folder.problem_type):
+        raise ValueError(
+            f"Expected a model for {kind.problem_type} in {checkpoint}. Received: one for {folder.problem_type}; leave "
+            "--task out."
+        )
+    return kind.of_folder(folder), folder
+
+
+def _lengths(kind: type[Task], arguments, checkpoint: Path) -> dict:
+    """Lengths that were not asked for: the task's own, as far as the model goes."""
+    limit = stages.longest(checkpoint)
+    length = arguments.max_length or min(kind.max_length_default, limit)
+    stride = kind.stride_default if arguments.stride is None else arguments.stride
+    return {"max_length": length, "stride": min(stride, length // 3) if arguments.stride is None else stride}
+
+
+def _rows_fingerprint(source: str) -> str:
+    if source.startswith("tfds:"):
+        return source
+    return fingerprint(sorted(glob.glob(source))) if glob.has_magic(source) else fingerprint([source])
+
+
+def _best(kind: type[Task], runs: list) -> tuple:
+    sign = 1 if kind.maximize else -1
+
+    def value(run):
+        found = run[2]["report"]["evaluation"]["metrics"].get(run[2]["report"]["metric"])
+        return sign * found if found is not None else -float("inf")
+
+    return max(runs, key=value)
+
+
+def _summary(arguments, kind: type[Task], runs: list, best: tuple, seconds: float) -> dict:
+    report = best[2]["report"]
+    evaluation, metric = report["evaluation"], report["metric"]
+    summary = {
+        "title": f"keras-bert finetune: {kind.name}",
+        "created": _now(),
+        "command": shlex.join(["keras-bert", *arguments.argv]),
+        "task": kind.name,
+        "main_metric": {"name": metric, "value": evaluation["metrics"].get(metric)},
+        "metrics": evaluation["metrics"],
+        "errors": evaluation["errors"],
+        "curve": report["curve"],
+        "data": {
+            "train": report["examples"],
+            "dev": report["dev_examples"],
+            "tokens": report["tokens"],
+            "padding_waste": report["padding_waste"],
+            "best_epoch": report["best_epoch"],
+        },
+        "recipe": _recipe(arguments, kind, best[2]["settings"]),
+        "environment": describe_machine(),
+        "seconds": best[2]["seconds"],
+        "total_seconds": seconds,
+        "examples_per_second": report["examples_per_second"],
+        "peak_memory_bytes": report["peak_memory_bytes"],
+    }
+    if len(runs) > 1:
+        values = [run[2]["report"]["evaluation"]["metrics"].get(metric) for run in runs]
+        known = [value for value in values if value is not None]
+        summary["seeds"] = {
+            "seeds": [run[0] for run in runs],
+            "values": values,
+            "mean": statistics.mean(known) if known else None,
+            "deviation": statistics.stdev(known) if len(known) > 1 else None,
+            "best": best[0],
+        }
+    if arguments.few_shot:
+        summary.setdefault("seeds", {})["few_shot"] = arguments.few_shot
+    return summary
+
+
+def _write_results(summary: dict, out: Path) -> None:
+    """metrics.json has the figures by name, and beside them all else that report.html shows."""
+    write_json(summary["metrics"] | {key: summary[key] for key in summary if key != "metrics"}, out / "metrics.json")
+    write_task_report(summary, out / "report.html")
+
+
+def _recipe(arguments, kind: type[Task], settings: Mapping) -> dict:
+    """The flags that give this run again, as they are written on the command line; other tasks' own left out."""
+    others = {name for task, names in _OF_ONE_TASK.items() if task != kind.name for name in names}
+    flags = {}
+    for key, value in vars(arguments).items():
+        if key in _NOT_IN_RECIPE or key in others or value is None or value is False:
+            continue
+        if key not in _SWITCHES:
+            flags[key] = value
+    flags |= {key: settings[key] for key in ("max_length", *(("stride",) if kind.uses_windows else ()))}
+    return flags | {name: True for key, name in _SWITCHES.items() if not vars(arguments)[key]}
+
+
+def _printed(summary: Mapping) -> dict:
+    figures = {
+        key: value for key, value in summary["metrics"].items() if value is None or isinstance(value, float | int)
+    }
+    seeds = {"seeds": summary["seeds"]} if "seeds" in summary else {}
+    return figures | seeds | ({"notes": summary["metrics"]["notes"]} if summary["metrics"].get("notes") else {})
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def _standard_input(console) -> list[str]:
+    if sys.stdin.isatty():
+        console.say("texts, one a line; Ctrl-D ends them")
+    texts = []
+    for number, line in enumerate(sys.stdin.buffer, start=1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"standard input, line {number}: expected UTF-8, received the byte 0x{line[error.start]:02x}. Convert "
+                "it, for example from Chinese GB18030: iconv -f GB18030 -t UTF-8"
+            ) from error
+        texts.append(text.rstrip("\r\n"))
+    if not texts:
+        raise ValueError("Expected texts, as arguments or one a line on standard input. Received: neither.")
+    return texts
