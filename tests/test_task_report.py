@@ -79,8 +79,8 @@ def answers():
 
 def choices():
     metrics = choice_metrics([0, 1], [[1, 0], [1, 0]])
-    error = {"question": "Which?", "choices": ["left", "right", "none"], "label": 2, "predicted": 0}
-    return "multiple_choice", "accuracy", metrics, error, ["Which? left ✗ chosen right none ✓ right"]
+    error = {"question": "Which?", "choices": ["left", "right", "none"], "label": 2, "predicted": 0, "probability": 0.5}
+    return "multiple_choice", "accuracy", metrics, error, ["Which? left ✗ chosen 50.0% right none ✓ right"]
 
 
 def masked_lm():
@@ -200,6 +200,16 @@ def test_what_is_missing_is_left_out(tmp_path, kind):
     assert page.tags.count("section") == 0
 
 
+def test_an_evaluation_without_training(tmp_path):
+    task, name, metrics, error, _ = classified(2)
+    content = summary(task, name, metrics, error)
+    content = {key: content[key] for key in ("title", "task", "main_metric", "metrics", "errors", "seconds")}
+    words = render(tmp_path, {**content, "data": {"dev": 1872}, "seeds": {"few_shot": 16}})[0].words()
+    assert "Held-out examples 1,872" in words
+    assert "16 examples a class" in words
+    assert "Training" not in words
+
+
 def test_undefined_figures_are_dashes_and_said(tmp_path):
     metrics = classification_metrics([1, 1], [[0.4, 0.6], [0.9, 0.1]], ["no", "yes"])
     words = render(tmp_path, summary("classifier", "accuracy", metrics, {"text": "x"}))[0].words()
@@ -272,6 +282,13 @@ def test_spans_are_seqevals():
         assert [(first, last - 1, kind) for first, last, kind in entity_spans(drawn)] == [
             (first, last, kind) for kind, first, last in get_entities(drawn)
         ], drawn
+
+
+def test_spans_of_the_other_letters_are_those_of_iobes():
+    for letters in ({"E": "L", "S": "U"}, {"I": "M"}):
+        for _ in range(200):
+            drawn = GENERATOR.choice(["O", "B-X", "I-X", "E-X", "S-X", "B-Y", "E-Y"], 6).tolist()
+            assert entity_spans([letters.get(tag[0], tag[0]) + tag[1:] for tag in drawn]) == entity_spans(drawn)
 
 
 def test_figures_as_people_write_them():

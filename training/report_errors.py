@@ -9,7 +9,7 @@ MOST_ERRORS = 20
 _MOST_CHARS = 400  # of a text
 _MOST_WORDS = 60  # of a tagged sentence
 _CJK = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
-_ENTITY_TAG = re.compile(r"O|[BIES](-.*)?")
+_ENTITY_TAG = re.compile(r"O|[BIESLUM](-.*)?")
 
 
 def error_list(errors: Sequence[Mapping]) -> str:
@@ -49,10 +49,17 @@ def _answer(error: Mapping) -> str:
 
 
 def _choice(error: Mapping) -> str:
-    rows = []
+    rows, probability = [], error.get("probability")
+    sure = f" {100 * probability:.1f}%" if is_number(probability) else ""
     for index, choice in enumerate(error["choices"]):
         right, chosen = index == error.get("label"), index == error.get("predicted")
-        mark = ' <span class="good">✓ right</span>' if right else ' <span class="bad">✗ chosen</span>' if chosen else ""
+        mark = (
+            ' <span class="good">✓ right</span>'
+            if right
+            else f' <span class="bad">✗ chosen{sure}</span>'
+            if chosen
+            else ""
+        )
         rows.append(f'<li dir="auto">{escape(_clipped(str(choice)))}{mark}</li>')
     question = escape(_clipped(str(error.get("question"))))
     return f'<p class="question" dir="auto">{question}</p><ol class="choices">{"".join(rows)}</ol>'
@@ -73,13 +80,16 @@ def _tagged(error: Mapping) -> str:
 
 
 def entity_spans(tags: Sequence[str]) -> list[tuple[int, int, str]]:
-    """Entities as (first word, word after the last, type), read as seqeval's default mode does."""
+    """Entities as (first word, word after the last, type), read as seqeval's default mode does.
+
+    BILOU and BMES, which seqeval does not know, are read as IOBES with other letters.
+    """
     spans, before, kind = [], "O", ""
     for index, tag in enumerate(tags):
         prefix, _, new = tag.partition("-")
         if prefix == "O":
             pass
-        elif prefix in ("B", "S") or before in ("O", "E", "S") or new != kind:
+        elif prefix in ("B", "S", "U") or before in ("O", "E", "S", "L", "U") or new != kind:
             spans.append((index, index + 1, new))
         else:
             spans[-1] = (spans[-1][0], index + 1, new)

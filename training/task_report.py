@@ -151,30 +151,32 @@ def _tiles(summary: Mapping, task: str) -> str:
     if "accuracy" in scores and "f1_micro" in others:
         others.remove("f1_micro")  # the same where every row has one class
     shown += [tile(figure_name(key), figure_text(key, scores[key], task)) for key in others[:3]]
-    if is_number(data.get("train")):
+    trained = is_number(data.get("train"))
+    if trained:
         notes = [f"{integer(data['dev'])} held out"] if is_number(data.get("dev")) else []
         if is_number(data.get("padding_waste")):
             notes.append(f"{percent(data['padding_waste'])} of the tokens are padding")
         shown.append(tile("Training examples", integer(data["train"]), _notes(notes)))
+    elif is_number(data.get("dev")):
+        shown.append(tile("Held-out examples", integer(data["dev"])))
     if is_number(summary.get("seconds")):
         notes = []
         if is_number(summary.get("examples_per_second")):
             notes.append(f"{summary['examples_per_second']:.1f} examples a second")
         if is_number(summary.get("peak_memory_bytes")):
             notes.append(f"peak memory {bytes_text(summary['peak_memory_bytes'])}")
-        shown.append(tile("Training time", seconds_text(summary["seconds"]), _notes(notes)))
+        shown.append(tile("Training time" if trained else "Time", seconds_text(summary["seconds"]), _notes(notes)))
     return tiles(shown, "tiles figures") if shown else ""
 
 
 def _seeds(seeds: Mapping, name: str, task: str) -> str:
     values = [value for value in seeds.get("values") or [] if is_number(value)]
-    if not values:
-        return ""
-    mean, deviation = (figure_text(name, seeds.get(key), task) for key in ("mean", "deviation"))
-    notes = [f"mean {mean} ± {deviation} over {len(values)} seeds"]
-    notes.append(
-        ", ".join(figure_text(name, value, task) for value in values[:10]) + (" …" if len(values) > 10 else "")
-    )
+    notes = []
+    if values:
+        mean, deviation = (figure_text(name, seeds.get(key), task) for key in ("mean", "deviation"))
+        texts = [figure_text(name, value, task) for value in values]
+        notes.append(f"mean {mean} ± {deviation} over {len(values)} seeds")
+        notes.append(", ".join(texts[:10]) + (" …" if len(texts) > 10 else ""))
     if seeds.get("few_shot"):
         notes.append(f"{seeds['few_shot']} examples a class")
     return _notes(notes)
@@ -266,5 +268,9 @@ def _data(data: Mapping) -> str:
     columns = [(f"{low:.0f}", count, "") for low, count in zip(edges, counts, strict=False)]
     chart = column_chart("Tokens in a training row", "tokens, from", count_axis("rows", counts), columns)
     rest = {key: value for key, value in data.items() if key != "lengths"}
-    shown = [charts(chart), definitions({"Rows and tokens": flat(rest)})]
+    texts = {
+        figure_name(key): figure_text(key, value, "") if is_number(value) else value
+        for key, value in flat(rest).items()
+    }
+    shown = [charts(chart), definitions({"Rows and tokens": texts})]
     return f'<div class="pair">{"".join(shown)}</div>' if any(shown) else ""
