@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_bert.layers import LayerNormalization, TruncatedNormal, activation
+from keras_bert.layers import ATTENTION_MASK_BIAS, LayerNormalization, TruncatedNormal, activation
 
 POOLINGS = ("cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token")
 
@@ -95,20 +95,21 @@ class FlattenChoices(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_bert")
 class UnflattenChoices(keras.layers.Layer):
-    """The logits of a question's choices side by side.
+    """The logits of a question's choices side by side; a choice without a token, which fills up a row, gets the lowest.
 
     Call arguments:
       logits: `(B * C, 1)`.
-      input_ids: `(B, C, S)`, for its shape.
+      attention_mask: `(B, C, S)`, 1 for a token.
 
     Returns: `(B, C)`.
     """
 
-    def call(self, logits, input_ids):
-        return ops.reshape(logits, ops.shape(input_ids)[:2])
+    def call(self, logits, attention_mask):
+        logits = ops.reshape(logits, ops.shape(attention_mask)[:2])
+        return ops.where(ops.any(attention_mask > 0, axis=-1), logits, ops.cast(ATTENTION_MASK_BIAS, logits.dtype))
 
-    def compute_output_shape(self, logits_shape, input_ids_shape):
-        return tuple(input_ids_shape[:2])
+    def compute_output_shape(self, logits_shape, attention_mask_shape):
+        return tuple(attention_mask_shape[:2])
 
 
 @keras.saving.register_keras_serializable("keras_bert")

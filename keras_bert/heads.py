@@ -67,14 +67,15 @@ def build_multiple_choice(
     """Scores each choice, packed behind its question, by itself (Devlin et al. 2019, section 4.4).
 
     Returns:
-      A model from the encoder's inputs with one more axis, int32 `(B, C, S)` for C choices, to logits `(B, C)`.
+      A model from the encoder's inputs with one more axis, int32 `(B, C, S)` for C choices, to logits `(B, C)`. A
+      choice without a token, where questions have different numbers of choices, has a logit of -10000.
     """
     _pooled_output(encoder)
     inputs = make_inputs((None, None))
     flatten = FlattenChoices(name="flatten_choices")
     outputs, _ = connect({key: flatten(value) for key, value in inputs.items()}, *layers_of(encoder))
     logits = _dense(encoder, 1, "logits")(_dropout(encoder, dropout)(outputs["pooled_output"]))
-    logits = UnflattenChoices(dtype="float32", name="unflatten_choices")(logits, inputs["input_ids"])
+    logits = UnflattenChoices(dtype="float32", name="unflatten_choices")(logits, inputs["attention_mask"])
     return BertModel(inputs, logits, name=name)
 
 

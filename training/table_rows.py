@@ -122,7 +122,8 @@ def record_rows(
             if value is _MISSING:
                 if column in needed:
                     raise ValueError(f"{place(source, line)}: {_no_column(column, name, _names_in(record))}")
-                value = None
+                row[column] = None
+                continue
             row[column] = _json_value(value, column, f"{place(source, line)}, column {name!r}")
         yield line, row
 
