@@ -200,6 +200,21 @@ def test_what_is_missing_is_left_out(tmp_path, kind):
     assert page.tags.count("section") == 0
 
 
+def test_losses_between_the_ends_of_epochs_are_drawn_over_steps(tmp_path):
+    task, name, metrics, error, _ = classified(2)
+    content = summary(task, name, metrics, error)
+    content["curve"] = [{"step": step, "loss": 1 / step} for step in range(1, 41)]
+    content["curve"][19] |= {"epoch": 1, "val_loss": 0.5, "val_accuracy": 0.5}
+    content["curve"][39] |= {"epoch": 2, "val_loss": 0.4, "val_accuracy": 0.6}
+    page, _ = render(tmp_path, content)
+    lines = [value for tag, key, value in page.attributes if (tag, key) == ("polyline", "points")]
+    training, held_out, accuracy = ([tuple(map(float, p.split(","))) for p in line.split()] for line in lines[:3])
+    assert (len(training), len(held_out), len(accuracy)) == (40, 2, 2)
+    assert held_out[0][0] == training[19][0]
+    assert "step" in page.words()
+    assert "epoch" not in page.words().replace("epochs 2", "")
+
+
 def test_an_evaluation_without_training(tmp_path):
     task, name, metrics, error, _ = classified(2)
     content = summary(task, name, metrics, error)

@@ -41,7 +41,7 @@ from keras_bert.training.report_page import (
 MOST_CURVES = 4  # in a chart: as many as there are colours
 # Figures from 0 to 1 that people write as percentages; correlations, areas and errors are written as they are.
 _SHARE = re.compile(
-    r"(accuracy|precision|recall|f1|mrr|exact_match|expected_calibration_error)(_\w+)?|\w+_accuracy|recall@\d+"
+    r"(accuracy|precision|recall|f1|mrr|exact_match|expected_calibration_error)(_\w+)?|\w+_accuracy|recall@\d+|padding_waste"
 )
 _NAMES = {
     "f1": "F1",
@@ -65,10 +65,11 @@ def write_task_report(summary: Mapping, path: str | os.PathLike) -> None:
 
     Args:
       summary: `title`, `created`, `command`, `task`; `main_metric` (`name`, `value`); `metrics`, as the functions of
-        metrics.py and squad_metrics.py return them; `curve`, a row an epoch; `seeds` (`values`, `mean`, `deviation` and
-        perhaps `few_shot`, the examples of each class); `errors`, see `error_list`; `data` (`train`, `dev`,
-        `padding_waste` and more, `lengths` being the `counts` between the `edges` of a histogram of tokens a row);
-        `recipe`, nested or not; `environment`; `seconds`, `examples_per_second`, `peak_memory_bytes`.
+        metrics.py and squad_metrics.py return them; `curve`, rows with `step` and, at the end of an epoch, `epoch`;
+        `seeds` (`values`, `mean`, `deviation` and perhaps `few_shot`, the examples of each class); `errors`, see
+        `error_list`; `data` (`train`, `dev`, `padding_waste` and more, `lengths` being the `counts` between the `edges`
+        of a histogram of tokens a row); `recipe`, nested or not; `environment`; `seconds`, `examples_per_second`,
+        `peak_memory_bytes`.
     """
     scores, task = part(summary, "metrics"), str(summary.get("task") or "")
     facts = [fact for fact in (task.replace("_", " "), str(summary.get("created") or "")) if fact]
@@ -188,7 +189,8 @@ def _notes(notes: Sequence[str]) -> str:
 
 def _training(summary: Mapping, task: str) -> str:
     curve, name = rows_of(summary, "curve"), str(part(summary, "main_metric").get("name"))
-    x = "epoch" if points_of(curve, "epoch", "epoch") else "step"
+    # Rows between the ends of epochs have steps only.
+    x = "step" if any("step" in row and "epoch" not in row for row in curve) else "epoch"
     y = "%" if task == "question_answerer" else ""
     share = not y and bool(_SHARE.fullmatch(name))
 
