@@ -8,6 +8,7 @@ from keras import ops
 from keras_bert.layers import ATTENTION_MASK_BIAS, LayerNormalization, TruncatedNormal, activation
 
 POOLINGS = ("cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token")
+LAST_4 = "last_4_concat"  # of embedders: the mean of each token's vectors in the last four blocks, joined
 
 
 @keras.saving.register_keras_serializable("keras_bert")
@@ -133,7 +134,7 @@ class Pooling(keras.layers.Layer):
         self.pooling = (pooling,) if isinstance(pooling, str) else tuple(pooling)
         unknown = [name for name in self.pooling if name not in POOLINGS]
         if unknown or not self.pooling:
-            raise ValueError(f"pooling must be one or several of {POOLINGS}. Received: {pooling!r}")
+            raise ValueError(f"pooling must be one or several of {POOLINGS}, or {LAST_4!r}. Received: {pooling!r}")
 
     def call(self, x, attention_mask):
         mask = ops.expand_dims(ops.cast(attention_mask, x.dtype), -1)  # (B, S, 1)

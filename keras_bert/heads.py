@@ -11,7 +11,7 @@ import keras
 
 from keras_bert import layers
 from keras_bert.encoder import config_of, connect, layers_of, make_inputs
-from keras_bert.head_layers import FlattenChoices, MaskedLMHead, Pooling, SpanLogits, UnflattenChoices
+from keras_bert.head_layers import LAST_4, FlattenChoices, MaskedLMHead, Pooling, SpanLogits, UnflattenChoices
 from keras_bert.model import BertModel
 
 
@@ -30,8 +30,9 @@ def build_classifier(
       A model from the encoder's inputs to logits `(B, num_classes)`.
     """
     _check_classes(num_classes)
-    x = _dropout(encoder, dropout)(_pooled_output(encoder))
-    return BertModel(encoder.input, _dense(encoder, num_classes, "logits")(x), name=name)
+    inputs = make_inputs((None,))
+    x = _dropout(encoder, dropout)(_pooled_output(encoder, inputs))
+    return BertModel(inputs, _dense(encoder, num_classes, "logits")(x), name=name)
 
 
 def build_token_classifier(
@@ -70,11 +71,10 @@ def build_multiple_choice(
       A model from the encoder's inputs with one more axis, int32 `(B, C, S)` for C choices, to logits `(B, C)`. A
       choice without a token, where questions have different numbers of choices, has a logit of -10000.
     """
-    _pooled_output(encoder)
     inputs = make_inputs((None, None))
     flatten = FlattenChoices(name="flatten_choices")
-    outputs, _ = connect({key: flatten(value) for key, value in inputs.items()}, *layers_of(encoder))
-    logits = _dense(encoder, 1, "logits")(_dropout(encoder, dropout)(outputs["pooled_output"]))
+    pooled = _pooled_output(encoder, {key: flatten(value) for key, value in inputs.items()})
+    logits = _dense(encoder, 1, "logits")(_dropout(encoder, dropout)(pooled))
     logits = UnflattenChoices(dtype="float32", name="unflatten_choices")(logits, inputs["attention_mask"])
     return BertModel(inputs, logits, name=name)
 
@@ -108,7 +108,8 @@ def build_next_sentence(encoder: keras.Model, *, name: str = "bert_next_sentence
     Returns:
       A model from the encoder's inputs to logits `(B, 2)`, where class 0 is "B follows A".
     """
-    return BertModel(encoder.input, _dense(encoder, 2, "next_sentence")(_pooled_output(encoder)), name=name)
+    inputs = make_inputs((None,))
+    return BertModel(inputs, _dense(encoder, 2, "next_sentence")(_pooled_output(encoder, inputs)), name=name)
 
 
 def build_pretrainer(encoder: keras.Model, *, name: str = "bert_pretrainer") -> keras.Model:
@@ -118,10 +119,11 @@ def build_pretrainer(encoder: keras.Model, *, name: str = "bert_pretrainer") -> 
       A model from the encoder's inputs and "masked_lm_positions", int32 `(B, M)`, to
       {"masked_lm": logits `(B, M, V)`, "next_sentence": logits `(B, 2)`, where class 0 is "B follows A"}.
     """
+    _check_pooler(encoder)
     positions = _positions()
     outputs = {
         "masked_lm": _masked_lm(encoder, positions),
-        "next_sentence": _dense(encoder, 2, "next_sentence")(_pooled_output(encoder)),
+        "next_sentence": _dense(encoder, 2, "next_sentence")(encoder.output["pooled_output"]),
     }
     return BertModel({**encoder.input, "masked_lm_positions": positions}, outputs, name=name)
 
@@ -140,7 +142,8 @@ def build_embedder(
 
     Args:
       encoder: a model from `build_encoder`.
-      pooling: what becomes of the tokens' vectors, see `Pooling`; several are joined.
+      pooling: what becomes of the tokens' vectors, see `Pooling`; several are joined. "last_4_concat" joins each
+        token's vectors in the last four blocks, as in Devlin et al. 2019, table 7, and takes the mean of those.
       projection_size: width of a dense layer after the pooling; None for none.
       projection_act: the activation of that layer, by Keras' name.
       projection_bias: whether that layer has a bias.
@@ -148,11 +151,13 @@ def build_embedder(
       name: the model's name.
 
     Returns:
-      A model from the encoder's inputs to `(B, D)`, `(B, D * number of poolings)` or `(B, projection_size)`, float32.
+      A model from the encoder's inputs to `(B, D)`, `(B, D * number of poolings)`, `(B, D * 4)` for "last_4_concat", or
+      `(B, projection_size)`, float32.
     """
-    x = Pooling(pooling, dtype="float32", name="pooling")(
-        encoder.output["sequence_output"], encoder.input["attention_mask"]
-    )
+    x = encoder.output["sequence_output"]
+    if pooling == LAST_4 or list(pooling) == [LAST_4]:
+        x, pooling = _last_4(encoder), "mean"
+    x = Pooling(pooling, dtype="float32", name="pooling")(x, encoder.input["attention_mask"])
     if projection_size is not None:
         x = _dense(encoder, projection_size, "projection", activation=projection_act, use_bias=projection_bias)(x)
     if normalize:
@@ -165,13 +170,27 @@ def _check_classes(num_classes):
         raise ValueError(f"A classifier needs at least 1 class. Received: num_classes={num_classes!r}")
 
 
-def _pooled_output(encoder):
+def _pooled_output(encoder, inputs):
+    """The pooled output alone: the last block computes nothing for the tokens that it does not come from."""
+    _check_pooler(encoder)
+    return connect(inputs, *layers_of(encoder), first_token_only=True)[0]["pooled_output"]
+
+
+def _check_pooler(encoder):
     if "pooled_output" not in encoder.output:
         raise ValueError(
             "Expected an encoder with a pooler, whose output this head reads. Received: one without; build it from a "
             "config with pooler_act='tanh'."
         )
-    return encoder.output["pooled_output"]
+
+
+def _last_4(encoder):
+    outputs, _ = connect(encoder.input, *layers_of(encoder))
+    states = outputs["hidden_states"][1:]  # without the embeddings
+    if len(states) < 4:
+        raise ValueError(f"pooling={LAST_4!r} needs an encoder with 4 blocks or more. Received: one with {len(states)}")
+    dtype = encoder.get_layer("embeddings").dtype_policy
+    return keras.layers.Concatenate(axis=-1, dtype=dtype, name=LAST_4)(states[-4:])  # (B, S, D * 4)
 
 
 def _dropout(encoder, rate):

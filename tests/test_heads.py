@@ -1,5 +1,7 @@
 """The heads: shapes, tied weights, and training with nothing but Keras."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -272,6 +274,45 @@ def test_embedder_with_a_projection(encoder, pooled):
     states = encoder(pooled)["sequence_output"].numpy()
     expected = np.tanh(dense(states[:, 0], weights_of(model), "projection"))
     np.testing.assert_allclose(model(pooled), expected, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def deep():
+    """An encoder with five blocks and padded inputs."""
+    config = kb.BertConfig(**{**CONFIG.to_dict(), "num_hidden_layers": 5})
+    inputs = random_inputs(config)
+    inputs["attention_mask"] = (np.arange(inputs["input_ids"].shape[1]) < [[4], [9], [1]]).astype("int32")
+    return randomize(kb.build_encoder(config, output_hidden_states=True)), inputs
+
+
+@pytest.mark.parametrize("pooling", ["last_4_concat", ["last_4_concat"]])
+def test_last_4_concat_is_the_mean_of_the_last_four_blocks(deep, pooling):
+    encoder, inputs = deep
+    model = kb.build_embedder(encoder, pooling, normalize=False)
+    states = [state.numpy() for state in encoder(inputs)["hidden_states"]]
+    assert len(states) == 6
+    expected = np.concatenate([numpy_pooling("mean", one, inputs["attention_mask"]) for one in states[2:]], axis=-1)
+    np.testing.assert_allclose(model(inputs), expected, atol=1e-5)
+
+
+def test_last_4_concat_on_disk(deep, tokenizer, tmp_path):
+    config = kb.BertConfig(**{**CONFIG.to_dict(), "num_hidden_layers": 4, "vocab_size": tokenizer.vocab_size})
+    model = randomize(kb.build_embedder(kb.build_encoder(config), "last_4_concat", projection_size=5))
+    kb.save_model_folder(kb.ModelFolder(model, tokenizer, "embedder", 16), tmp_path / "folder")
+    again, inputs = kb.load_model_folder(tmp_path / "folder"), random_inputs(config)
+    np.testing.assert_array_equal(again.model(inputs), model(inputs))
+    ours, theirs = (kb.encoder_of(one)(inputs)["sequence_output"] for one in (again.model, model))
+    np.testing.assert_array_equal(ours, theirs)
+    head = json.loads((tmp_path / "folder" / "keras_bert.json").read_text())["head"]
+    assert (head["pooling"], head["projection_size"]) == (["last_4_concat"], 5)
+    with pytest.raises(ValueError, match="poolings that sentence-transformers has.*last_4_concat; write the model as"):
+        kb.convert_checkpoint(tmp_path / "folder", tmp_path / "hf", "hf")
+    kb.convert_checkpoint(tmp_path / "folder", tmp_path / "google", "google", task="encoder")
+
+
+def test_last_4_concat_needs_four_blocks(encoder):
+    with pytest.raises(ValueError, match="4 blocks or more.*Received: one with 1"):
+        kb.build_embedder(encoder, "last_4_concat")
 
 
 def test_an_unknown_pooling(encoder):

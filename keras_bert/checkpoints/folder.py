@@ -20,6 +20,7 @@ from keras_bert.checkpoints.tensor_files import ArrayTensors, read_json
 from keras_bert.checkpoints.weights import Rule, is_finite, refuse_broken
 from keras_bert.config import BertConfig
 from keras_bert.encoder import config_of
+from keras_bert.head_layers import LAST_4
 from keras_bert.model import BertModel
 from keras_bert.text import Tokenizer, load_vocabulary, save_vocabulary
 from keras_bert.text.vocabulary import SPECIAL_PIECES
@@ -275,7 +276,8 @@ def head_arguments(model: keras.Model, task: str) -> dict:
         own = {name: getattr(by_name["masked_lm"], name) for name in ("hidden_act", "layer_norm_eps")}
         arguments |= {name: value for name, value in own.items() if value != getattr(config, name)}
     if task == "embedder":
-        arguments |= {"pooling": by_name["pooling"].pooling, "normalize": "normalization" in by_name}
+        pooling = (LAST_4,) if LAST_4 in by_name else by_name["pooling"].pooling
+        arguments |= {"pooling": pooling, "normalize": "normalization" in by_name}
         if "projection" in by_name:
             layer = by_name["projection"]
             arguments["projection_size"] = layer.units

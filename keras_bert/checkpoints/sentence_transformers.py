@@ -355,8 +355,14 @@ def save(folder: ModelFolder, path: Path) -> None:
     """Writes an embedder into an empty folder: transformers' files for its encoder, and the modules of its head."""
     if folder.task != "embedder":
         raise ValueError(f"Expected an embedder, which sentence-transformers' folders hold. Received: {folder.task}")
-    hugging_face.save(dataclasses.replace(folder, model=encoder_of(folder.model), task="encoder"), path)
     arguments = head_arguments(folder.model, "embedder")
+    unknown = sorted(set(arguments["pooling"]) - set(_POOLINGS.values()))
+    if unknown:
+        raise ValueError(
+            f"Expected poolings that sentence-transformers has: {', '.join(_POOLINGS.values())}. Received: "
+            f"{', '.join(unknown)}; write the model as keras."
+        )
+    hugging_face.save(dataclasses.replace(folder, model=encoder_of(folder.model), task="encoder"), path)
     kinds = ["Transformer", "Pooling"]
     kinds += ["Dense"] * ("projection_size" in arguments) + ["Normalize"] * arguments["normalize"]
     places = [f"{index}_{kind}" if index else "" for index, kind in enumerate(kinds)]
