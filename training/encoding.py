@@ -205,7 +205,8 @@ def run_model(
     Args:
       to_inputs: from the arguments of `make_dataset`'s `to_example` to the model's inputs.
       per_token: whether the outputs are `(b, S, ...)`. What belongs to tokens is then put end to end, as the tokens of
-        the encoding are. Otherwise there is one entry an example, in their order.
+        the encoding are. Otherwise there is one entry an example, in their order; a model that has an output for each
+        of an example's rows makes it `(group, ...)`.
       batch_size: rows a batch, so that an example of several rows needs no more memory than others.
     """
     count, splits = len(features), features.encoding.row_splits
@@ -222,6 +223,8 @@ def run_model(
         places = np.concatenate([np.arange(splits[row], splits[row + 1]) for row in batch]) if per_token else batch
         for name, value in (outputs if isinstance(outputs, dict) else {"output": outputs}).items():
             value = value.numpy()[mask] if per_token else value.numpy()
+            if len(value) != len(places):  # an entry a row
+                value = value.reshape(len(places), features.group, *value.shape[1:])
             if name not in found:
                 found[name] = np.zeros((splits[-1] if per_token else count, *value.shape[1:]), np.float32)
             found[name][places] = value

@@ -44,9 +44,11 @@ def load_start(
     classes = {"num_classes": len(task.labels or ()) or 1} if task.head in ("classifier", "token_classifier") else {}
     if task.head in source.heads and not new_head:
         _check_same_labels(source.labels, source.problem_type, task, str(checkpoint))
-    elif task.head in source.heads and classes:
-        source.heads.pop(task.head)  # to be loaded as any other encoder is
-    return load_source(source, task.head, **classes)
+        return load_source(source, task.head, **classes)
+    if source.config.pooler_act is None and task.needs_pooler:
+        source.heads.pop(task.head, None)
+        return load_source(source, task.head, **classes)  # which says that the pooler is new
+    return load_source(source, "encoder")
 
 
 def _check_same_labels(labels: list[str] | None, problem_type: str | None, task: Task, name: str) -> None:
@@ -105,6 +107,7 @@ def finetune(
     check_batch_size(settings.batch_size, strategy)
     replicas = strategy.num_replicas_in_sync
     task.learn(train, dev, settings)
+    task.start_from(checkpoint)
     features, dev_features = task.encode(train), task.encode(dev)
     if len(features) < replicas:
         raise ValueError(f"Expected at least {replicas} training examples, one a replica. Received: {len(features)}")

@@ -116,6 +116,9 @@ class Task:
         """Takes labels and options from the training examples and the settings, and checks that dev goes with them."""
         raise NotImplementedError
 
+    def start_from(self, checkpoint: ModelFolder) -> None:
+        """Takes what the checkpoint's own head settles, after `learn` and before a model is built."""
+
     def encode(self, examples, *, labelled: bool = True) -> Features:
         """Examples as rows of tokens, with targets where they are labelled."""
         raise NotImplementedError
