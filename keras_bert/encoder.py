@@ -88,14 +88,20 @@ def make_inputs(shape: tuple) -> dict:
     }
 
 
-def connect(inputs: dict, embeddings, blocks: list, pooler) -> tuple[dict, keras.KerasTensor]:
-    """Runs an encoder's layers on inputs `(B, S)`. Returns all that `build_encoder` may output, and the word table."""
+def connect(
+    inputs: dict, embeddings, blocks: list, pooler, *, first_token_only: bool = False
+) -> tuple[dict, keras.KerasTensor]:
+    """Runs an encoder's layers on inputs `(B, S)`. Returns all that `build_encoder` may output, and the word table.
+
+    `first_token_only` spares the last block the tokens that the pooler does not read; "sequence_output" is `(B, 1, D)`.
+    """
     dtype = embeddings.dtype_policy.name  # layers without a get_config of their own need what JSON can hold
     x, word_table = embeddings(inputs["input_ids"], inputs["token_type_ids"])
     bias = layers.AttentionBias(dtype=dtype, name="attention_bias")(inputs["attention_mask"])
     hidden_states, attentions = [x], []
     for block in blocks:
-        x, probabilities = block(x, bias)
+        last = {"first_token_only": True} if first_token_only and block is blocks[-1] else {}
+        x, probabilities = block(x, bias, **last)
         hidden_states.append(x)
         attentions.append(probabilities)
     outputs = {"sequence_output": x}

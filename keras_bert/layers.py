@@ -215,8 +215,10 @@ class SelfAttention(keras.layers.Layer):
     Call arguments:
       x: `(B, S, D)`.
       attention_bias: `(B, 1, 1, S)` or `(B, 1, S, S)`, added to the scores.
+      first_token_only: compute what comes out for the first token, and nothing else.
 
-    Returns: `(output, probabilities)`, `(B, S, D)` and `(B, N, S, S)`, the latter before dropout.
+    Returns: `(output, probabilities)`, `(B, S, D)` and `(B, N, S, S)`, the latter before dropout; of the first token
+    only, `(B, 1, D)` and `(B, N, 1, S)`.
     """
 
     def __init__(self, hidden_size, num_heads, dropout=0.0, initializer_range=0.02, **kwargs):
@@ -242,13 +244,15 @@ class SelfAttention(keras.layers.Layer):
         self.output_dense.build((None, self.hidden_size))
         self.built = True
 
-    def call(self, x, attention_bias, training=None):
+    def call(self, x, attention_bias, first_token_only=False, training=None):
         length, heads, size = ops.shape(x)[1], self.num_heads, self.hidden_size // self.num_heads
         qkv = self.qkv(ops.reshape(x, (-1, self.hidden_size)))  # (B * S, 3 * D)
         query, key, value = (
             ops.transpose(ops.reshape(part, (-1, length, heads, size)), (0, 2, 1, 3))  # (B, N, S, H)
             for part in ops.split(qkv, 3, axis=-1)
         )
+        if first_token_only:
+            query, attention_bias = query[:, :, :1], attention_bias[:, :, :1]  # (B, N, 1, H)
         query = query * (size**-0.5)
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) + attention_bias  # (B, N, S, S)
         # A token alone attends to itself: no need for the softmax, which Keras warns of where it can see the size.
@@ -256,7 +260,8 @@ class SelfAttention(keras.layers.Layer):
         probabilities = ops.cast(probabilities, self.compute_dtype)
         context = ops.matmul(self.dropout(probabilities, training=training), value)  # (B, N, S, H)
         context = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, self.hidden_size))  # (B * S, D)
-        return ops.reshape(self.output_dense(context), ops.shape(x)), probabilities
+        shape = (-1, 1, self.hidden_size) if first_token_only else ops.shape(x)
+        return ops.reshape(self.output_dense(context), shape), probabilities
 
     def get_config(self):
         return {
@@ -319,8 +324,10 @@ class EncoderBlock(keras.layers.Layer):
     Call arguments:
       x: `(B, S, D)`.
       attention_bias: `(B, 1, 1, S)` or `(B, 1, S, S)`, added to the scores.
+      first_token_only: compute what comes out for the first token, and nothing else.
 
-    Returns: `(output, probabilities)`, `(B, S, D)` and `(B, N, S, S)`.
+    Returns: `(output, probabilities)`, `(B, S, D)` and `(B, N, S, S)`; of the first token only, `(B, 1, D)` and
+    `(B, N, 1, S)`.
     """
 
     def __init__(
@@ -362,8 +369,11 @@ class EncoderBlock(keras.layers.Layer):
             layer.build(shape)
         self.built = True
 
-    def call(self, x, attention_bias, training=None):
-        attended, probabilities = self.attention(x, attention_bias, training=training)
+    def call(self, x, attention_bias, first_token_only=False, training=None):
+        attended, probabilities = self.attention(
+            x, attention_bias, first_token_only=first_token_only, training=training
+        )
+        x = x[:, :1] if first_token_only else x
         x = self.attention_norm(x + self.attention_dropout_layer(attended, training=training))
         transformed = self.feed_forward_dropout(self.feed_forward(x), training=training)
         return self.feed_forward_norm(x + transformed), probabilities

@@ -52,8 +52,11 @@ def main():
 
     import keras_bert as kb
     from keras_bert.checkpoints import ModelFolder
-    from keras_bert.training.finetune import Examples, FinetuneSettings, finetune_classifier
+    from keras_bert.training.classification import Classifier
+    from keras_bert.training.finetune import finetune
     from keras_bert.training.pretrain import PretrainSettings, pretrain
+    from keras_bert.training.settings import FinetuneSettings
+    from keras_bert.training.tables import Table
 
     folder = Path(sys.argv[1])
     tokenizer = kb.Tokenizer(VOCABULARY)
@@ -77,14 +80,16 @@ def main():
         )
     }
     texts = [document[0] for document in documents]
-    train = Examples(texts, [index % 2 for index in range(len(texts))])
-    dev = Examples(texts[:5], [0, 1, 0, 1, 0])
+    labels = [("no", "yes")[index % 2] for index in range(len(texts))]
+    train, dev = (
+        Table("rows", {"text": texts[:count], "label": labels[:count]}, list(range(count))) for count in (len(texts), 5)
+    )
     checkpoint = ModelFolder(kb.build_encoder(config), tokenizer, "encoder", 16)
     tuning = FinetuneSettings(epochs=4, batch_size=4, max_length=12, learning_rate=1e-3, seed=3, deterministic=True)
 
     results["finetune"] = compare(
-        lambda restart, progress: finetune_classifier(
-            checkpoint, ["no", "yes"], train, dev, tuning, restart_folder=restart, progress=progress
+        lambda restart, progress: finetune(
+            Classifier(tokenizer, 12), checkpoint, train, dev, tuning, restart_folder=restart, progress=progress
         ),
         folder / "finetune",
         STOPPED_AT,

@@ -8,10 +8,13 @@ import pytest
 import tensorflow as tf
 
 import keras_bert as kb
+from keras_bert.training.classification import Classifier
 from keras_bert.training.distribution import check_batch_size, make_strategy, set_randomness
-from keras_bert.training.finetune import Examples, FinetuneSettings, finetune_classifier
+from keras_bert.training.finetune import finetune
 from keras_bert.training.optimizers import AdamW
 from keras_bert.training.pretrain import PretrainSettings, pretrain
+from keras_bert.training.settings import FinetuneSettings
+from keras_bert.training.tables import Table
 
 
 @pytest.fixture
@@ -88,15 +91,17 @@ def test_pretraining(documents, tokenizer, quiet_config):
 @pytest.mark.slow
 def test_finetuning(documents, tokenizer, quiet_config):
     texts = [sentence for document in documents[:8] for sentence in document][:42]
-    train = Examples(texts, [len(text) % 2 for text in texts])
-    dev = Examples(texts[:7], [0, 1, 0, 1, 0, 1, 1])
+    labels = ["ab"[len(text) % 2] for text in texts]
+    train, dev = (
+        Table("rows", {"text": texts[:count], "label": labels[:count]}, list(range(count))) for count in (42, 7)
+    )
     checkpoint = kb.ModelFolder(kb.build_encoder(quiet_config), tokenizer, "encoder", 16)
     settings = FinetuneSettings(epochs=2, batch_size=8, max_length=12, learning_rate=5e-3)
     (one, one_report), (two, two_report) = (
-        finetune_classifier(checkpoint, ["a", "b"], train, dev, dataclasses.replace(settings, strategy=strategy))
+        finetune(Classifier(tokenizer, 12), checkpoint, train, dev, dataclasses.replace(settings, strategy=strategy))
         for strategy in ("default", "mirrored")
     )
-    assert [row["step"] for row in two_report["curve"]] == [5, 10]
+    assert [row["step"] for row in two_report["curve"]] == [6, 10, 12]  # 42 rows: five batches of 8 and one of 2
     assert_same_curve(one_report["curve"], two_report["curve"])
     for first, second in zip(one.model.weights, two.model.weights, strict=True):
         np.testing.assert_allclose(second, first, atol=2e-4, err_msg=first.path)

@@ -77,7 +77,7 @@ def test_summary_tells_the_run(runs):
     assert summary["data"] == {"documents": 60, "train": 60, "dev": 21}
     assert summary["vocabulary"]["size"] == len((runs.out / "vocab" / "vocab.txt").read_text(encoding="utf-8").split())
     assert [row["step"] for row in summary["pretraining"]["curve"]] == list(range(1, 21))
-    assert [row["epoch"] for row in summary["finetuning"]["curve"]] == [1, 2, 3, 4]
+    assert [row["epoch"] for row in summary["finetuning"]["curve"] if "epoch" in row] == [1, 2, 3, 4]
     losses = [row["loss"] for row in summary["pretraining"]["curve"] + summary["finetuning"]["curve"]]
     assert np.isfinite(losses).all()
     assert summary["finetuning"]["labels"] == ["sport", "食物"]

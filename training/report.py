@@ -162,24 +162,24 @@ def _pretraining(pretraining: Mapping) -> str:
 
 def _finetuning(summary: Mapping) -> str:
     curve, scores = rows_of(part(summary, "finetuning"), "curve"), part(summary, "evaluation")
-    accuracy = points_of(curve, "epoch", "accuracy")
+    accuracy = points_of(curve, "step", "accuracy")
     return charts(
         line_chart(
             "Loss",
-            "epoch",
+            "step",
             "nats",
             [
-                Series("training", points_of(curve, "epoch", "loss")),
-                Series("held out", points_of(curve, "epoch", "val_loss")),
+                Series("training", points_of(curve, "step", "loss")),
+                Series("held out", points_of(curve, "step", "val_loss")),
             ],
         ),
         line_chart(
             "Accuracy",
-            "epoch",
+            "step",
             "accuracy",
             [
                 Series("training", accuracy),
-                Series("held out", points_of(curve, "epoch", "val_accuracy")),
+                Series("held out", points_of(curve, "step", "val_accuracy")),
                 level("majority class", scores.get("majority_accuracy"), accuracy),
             ],
             percent=True,
