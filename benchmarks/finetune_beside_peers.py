@@ -41,7 +41,7 @@ RECIPES = {
         "train": "glue_STS-B/train.tsv",
         "dev": "glue_STS-B/dev.tsv",
         "columns": ["text=sentence1", "text_pair=sentence2", "label=score"],
-        "settings": {"epochs": 3, "batch-size": 32, "max-length": 128, "learning-rate": 5e-5},
+        "settings": {"epochs": 1, "batch-size": 32, "max-length": 128, "learning-rate": 5e-5},
         "scores": ["pearson", "spearman"],
     },
     "wnut17": {

@@ -46,6 +46,7 @@ class QuestionAnswerer(Task):
     head = "question_answerer"
     metric = "f1"
     per_token = True
+    uses_windows = True
     max_length_default, stride_default = 384, 128  # as in run_squad.py
     columns = ()
 
