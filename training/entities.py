@@ -29,16 +29,19 @@ def entity_spans(tags: Sequence[str], scheme: str) -> list[tuple[str, int, int]]
     return spans
 
 
-def labels_of(tags: Sequence[str], scheme: str) -> list[str]:
+def labels_of(tags: Sequence[str], scheme: str, dev_tags: Sequence[str] = ()) -> list[str]:
     """The tags that a model tells apart, "O" first, the others sorted.
 
-    Of a scheme with prefixes, every type has each of them: that no entity of a type has two words in the training
-    sentences does not mean that none ever has.
+    Of a scheme with prefixes, every type among `tags` has each of them: that no entity of a type has two words in the
+    training sentences does not mean that none ever has. Which letters the prefixes of IOBES are, `dev_tags` tell too.
     """
     if scheme == "plain":
         return sorted(set(tags), key=lambda tag: (tag != "O", tag))
-    others = {tag for tag in tags if tag != "O"}
-    return ["O", *sorted({prefix + tag[1:] for prefix in _prefixes(others, scheme) for tag in others})]
+    prefixes = {"B", "I"}
+    if scheme == "IOBES":
+        prefixes = {tag[0] for tag in (*tags, *dev_tags)} - {"O"}
+        prefixes |= set("BILU" if prefixes & {"L", "U"} else "BMES" if "M" in prefixes else "BIES")
+    return ["O", *sorted({prefix + tag[1:] for prefix in prefixes for tag in tags if tag != "O"})]
 
 
 def scheme_of_labels(labels: Sequence[str]) -> str:
@@ -101,10 +104,3 @@ def few_sentences(kinds: Sequence[Sequence[str]], per_kind: int, seed: int, name
                 for other in kinds[row]:
                     found[other] += 1
     return sorted(chosen)
-
-
-def _prefixes(tags: set[str], scheme: str) -> str:
-    if scheme != "IOBES":
-        return "BI"
-    used = {tag[0] for tag in tags}
-    return "".join(sorted({*("BILU" if used & {"L", "U"} else "BMES" if "M" in used else "BIES")} | used))

@@ -41,6 +41,7 @@ class TokenClassifier(Task):
     name = "token_classifier"
     head = "token_classifier"
     per_token = True
+    uses_windows = True
     columns = ("words", "tags", "text")
 
     def __init__(self, *args, **kwargs):
@@ -54,7 +55,7 @@ class TokenClassifier(Task):
 
     @property
     def stride(self) -> int:
-        return self.options.get("stride", min(32, (self.max_length - 2) // 2))
+        return self.options.get("stride", min(self.stride_default, self.max_length // 3))
 
     @property
     def metric(self) -> str:
@@ -90,13 +91,13 @@ class TokenClassifier(Task):
             )
         scheme = tag_scheme(train)
         self.options = {"scheme": scheme, "stride": settings.stride}
-        self.labels = labels_of(tables.label_names(train, "tags"), scheme)
+        check_tags(dev, scheme)
+        self.labels = labels_of(tables.label_names(train, "tags"), scheme, tables.label_names(dev, "tags"))
         if len(self.labels) < 2:
             raise ValueError(
                 f"{train.name}: expected at least two tags, but every word has the tag {self.labels[0]!r}. Train on "
                 "sentences with entities, or with several parts of speech."
             )
-        check_tags(dev, scheme)
         self._tag_ids(dev)
         counts = np.bincount(self._tag_ids(train), minlength=len(self.labels))
         self._class_weights = class_weights(settings.class_weights, self.labels, counts)
