@@ -40,7 +40,7 @@ def answer_tokens(
         return np.zeros(0, np.int32), np.zeros(0, np.int32)
     spans = np.repeat(answers[owners], lengths, axis=0)
     inside = in_context & (offsets[:, 0] < spans[:, 1]) & (offsets[:, 1] > spans[:, 0])
-    far = np.iinfo(np.int64).max
+    far = np.iinfo(np.int32).max  # of the offsets' type: a larger one wraps around
     place = np.arange(len(inside)) - np.repeat(starts, lengths)
     first = np.minimum.reduceat(np.where(inside, place, far), starts)
     last = np.maximum.reduceat(np.where(inside, place, -1), starts)
@@ -68,18 +68,18 @@ def best_spans(
       offsets: each token's first character and the one after its last, (tokens, 2).
       most: how many spans are wanted.
     """
-    count, beyond = len(start_logits), MOST_ANSWER_TOKENS - 1
-    last = np.lib.stride_tricks.sliding_window_view(np.pad(end_logits, (0, beyond)), beyond + 1)[:count]
-    same = np.lib.stride_tricks.sliding_window_view(np.pad(windows, (0, beyond), constant_values=-1), beyond + 1)[
-        :count
-    ]
-    scores = np.where(same == windows[:, None], start_logits[:, None] + last, -np.inf).ravel()
+    count, longest = len(start_logits), MOST_ANSWER_TOKENS
+    last, owners = (
+        np.lib.stride_tricks.sliding_window_view(np.pad(values, (0, longest), constant_values=-1), longest)[:count]
+        for values in (end_logits, windows)
+    )
+    scores = np.where(owners == windows[:, None], start_logits[:, None] + last, -np.inf).ravel()
     # A span is in each window once at most: so many hold enough different ones.
     wanted = min(most * len(np.unique(windows)), scores.size)
     order = np.argpartition(-scores, wanted - 1)[:wanted] if wanted else np.zeros(0, np.int64)
     order = order[np.argsort(-scores[order], kind="stable")]
     order = order[np.isfinite(scores[order])]
-    first, more = np.divmod(order, beyond + 1)
+    first, more = np.divmod(order, longest)
     begins, ends = offsets[first, 0].astype(np.int64), offsets[first + more, 1].astype(np.int64)
     _, unique = np.unique((begins << 32) | ends, return_index=True)  # of equal spans the first, which is the best
     kept = np.sort(unique)[:most]

@@ -160,6 +160,8 @@ class QuestionAnswerer(Task):
 
     def _found(self, count: int, features: Features, outputs: dict[str, np.ndarray]) -> Iterator[_Found]:
         """What the outputs say of each question."""
+        if not count:
+            return
         mapping, splits = features.mapping, features.encoding.row_splits
         starts, ends = outputs["start_logits"], outputs["end_logits"]
         null_scores = starts[splits[:-1]] + ends[splits[:-1]]
