@@ -6,26 +6,19 @@ import json
 import numpy as np
 import pytest
 from bert_numpy import randomize
-from tokenizer_reference import reference
 
 import keras_bert as kb
 from keras_bert.checkpoints import load_model_folder, save_checkpoint, save_model_folder
 from keras_bert.text import WordPreprocessor
 from keras_bert.training.encoding import encode, make_dataset, plan_batches
 from keras_bert.training.entities import (
-    as_iobes,
     entity_spans,
-    few_sentences,
-    join_words,
-    labels_of,
-    scheme_of_labels,
 )
 from keras_bert.training.finetune import evaluate, finetune, outputs_of, predict
 from keras_bert.training.settings import FinetuneSettings
 from keras_bert.training.tables import Table
 from keras_bert.training.tagging import TokenClassifier
 from keras_bert.training.tasks import task_of
-from keras_bert.training.word_windows import encode_words, pieces_of_words, windows, words_of_texts
 
 SETTINGS = FinetuneSettings(epochs=8, batch_size=8, max_length=16, stride=4, learning_rate=1e-2)
 WORDS = ["the", "a", "mat", "mats", "sat", "ran", "very", "我", "爱", "good,bad", "\u200b", "E\u0301", "😀", "", "U.S."]
@@ -73,26 +66,7 @@ def learned(tokenizer, train, dev=None, **settings):
     return task, settings
 
 
-# Windows
-
-
-def test_windows_hold_whole_words_and_share_as_many_as_they_may():
-    random = np.random.default_rng(0)
-    for _ in range(300):
-        room = int(random.integers(1, 12))
-        stride = int(random.integers(0, room))
-        counts = random.integers(0, room + 1, random.integers(0, 25))
-        bounds = np.concatenate([[0], np.cumsum(counts)]) + 7
-        found = windows(bounds, room, stride)
-        assert found[0][0] == 0
-        assert found[-1][1] == len(counts)
-        assert all(counts[first:last].sum() <= room for first, last in found)
-        for (first, last), (following, end) in zip(found, found[1:], strict=False):
-            assert first < following <= last < end
-            assert counts[first : last + 1].sum() > room, "it ended where the next word did not fit"
-            allowed = min(stride, room - counts[last])
-            assert counts[following:last].sum() <= allowed
-            assert counts[following - 1 : last].sum() > allowed, "one word more would have been too many"
+# Rows of tokens
 
 
 def test_short_sentences_are_encoded_as_by_the_word_preprocessor_and_transformers(tokenizer):
@@ -115,27 +89,6 @@ def test_short_sentences_are_encoded_as_by_the_word_preprocessor_and_transformer
         assert features.encoding.row(row, "tag_ids").tolist() == labels
 
 
-def test_each_word_is_judged_where_it_has_most_context(tokenizer):
-    sentences = learnable(12, longest=40)["words"]
-    words = pieces_of_words(tokenizer, sentences)
-    features = encode_words(words, tokenizer, 12, 6, np.arange(1, len(words.bounds)))
-    splits, tags = features.encoding.row_splits, features.encoding.values["tag_ids"]
-    assert features.encoding.lengths.max() <= 12
-    for word, chosen in enumerate(features.mapping["word_tokens"]):
-        candidates = []
-        for token in np.flatnonzero(tags == word + 1):
-            row = np.searchsorted(splits, token, side="right") - 1
-            size = words.bounds[word + 1] - words.bounds[word]
-            candidates.append((min(token - splits[row] - 1, splits[row + 1] - 1 - token - size), -token))
-        assert bool(candidates) == (words.bounds[word] < words.bounds[word + 1])
-        assert chosen == (-max(candidates)[1] if candidates else -1)
-    assert (np.bincount(tags)[1:] > 1).any(), "windows share words"
-    of_word = np.repeat(np.arange(12), np.diff(words.sentences))
-    given = features.mapping["word_tokens"] >= 0
-    rows = np.searchsorted(splits, features.mapping["word_tokens"][given], side="right") - 1
-    np.testing.assert_array_equal(features.mapping["row_sentences"][rows], of_word[given])
-
-
 def test_a_word_with_more_pieces_than_a_window_keeps_its_first(tokenizer):
     sentences = table([["a", "the,mat,sat,on,the,mat", "dog"]], [["O", "B-PER", "O"]])
     task, _ = learned(tokenizer, sentences, max_length=6, stride=1)
@@ -149,70 +102,6 @@ def test_a_word_with_more_pieces_than_a_window_keeps_its_first(tokenizer):
     assert tags == [[0, 1, 0], [0, 2, 0, 0, 0, 0], [0, 1, 0]]
 
 
-def test_words_of_texts_are_those_of_berts_basic_tokenizer(tokenizer):
-    texts = ["The cats sat, 我爱北京。", "", " \u200b ", "a" * 300, "dogs😀 E\u0301s!!", "cat\x00s ran", "好" * 30]
-    found, other = words_of_texts(tokenizer, texts), reference(tokenizer)
-    assert len(found.sentences) == len(texts) + 1
-    for row, text in enumerate(texts):
-        expected = other.pre_tokenizer.pre_tokenize_str(other.normalizer.normalize_str(text))
-        words = range(found.sentences[row], found.sentences[row + 1])
-        pieces = [tokenizer.vocabulary[i] for i in found.pieces[found.bounds[words.start] : found.bounds[words.stop]]]
-        assert pieces == other.encode(text, add_special_tokens=False).tokens
-        spelt = [text[slice(*found.places[word])] for word in words]
-        assert [other.normalizer.normalize_str(word).strip() for word in spelt] == [word for word, _ in expected]
-
-
-# Tags and entities
-
-
-@pytest.mark.parametrize("scheme", ["IOB1", "IOB2", "IOBES"])
-def test_entities_are_those_of_seqeval(scheme):
-    seqeval = pytest.importorskip("seqeval.metrics.sequence_labeling", reason="seqeval is not installed")
-    random = np.random.default_rng(3)
-    prefixes = "BI" if scheme != "IOBES" else "BIES"
-    names = ["O", *(f"{prefix}-{kind}" for prefix in prefixes for kind in ("PER", "art-work"))]
-    for _ in range(500):
-        tags = random.choice(names, random.integers(1, 12)).tolist()
-        expected = [(kind, first, last + 1) for kind, first, last in seqeval.get_entities(tags)]
-        assert entity_spans(tags, scheme) == expected, tags
-
-
-def test_other_letters_for_the_same_scheme():
-    seqeval = pytest.importorskip("seqeval.metrics.sequence_labeling", reason="seqeval is not installed")
-    for tags in (["U-A", "B-A", "I-A", "L-A", "O", "L-B"], ["S", "B", "M", "M", "E", "S"]):
-        expected = [(kind.strip("_"), first, last + 1) for kind, first, last in seqeval.get_entities(as_iobes(tags))]
-        assert entity_spans(tags, "IOBES") == expected
-
-
-def test_labels_hold_every_tag_of_a_type():
-    assert labels_of(["B-PER", "O", "I-LOC"], "IOB2") == LABELS
-    assert labels_of(["I-PER", "O"], "IOB1") == ["O", "B-PER", "I-PER"]
-    assert labels_of(["S-X", "O"], "IOBES") == ["O", "B-X", "E-X", "I-X", "S-X"]
-    assert labels_of(["U-X", "B-X"], "IOBES") == ["O", "B-X", "I-X", "L-X", "U-X"]
-    assert labels_of(["S-X", "B-X", "E-X"], "IOBES", ["M-Y"]) == ["O", "B-X", "E-X", "M-X", "S-X"]
-    assert labels_of(["VERB", "B-X", "O", "NOUN"], "plain") == ["O", "B-X", "NOUN", "VERB"]
-
-
-@pytest.mark.parametrize(
-    ("labels", "scheme"),
-    [
-        (LABELS, "IOB2"),
-        (["O", "S-X", "B-X", "I-X", "E-X"], "IOBES"),
-        (["O", "U-X", "B-X", "I-X", "L-X"], "IOBES"),
-        (["NOUN", "VERB", "I", "O"], "plain"),
-        (["LABEL_0", "LABEL_1"], "plain"),
-        ([], "plain"),
-    ],
-)
-def test_the_scheme_of_a_model_from_elsewhere(labels, scheme):
-    assert scheme_of_labels(labels) == scheme
-
-
-def test_words_are_joined_as_they_are_written():
-    text, starts = join_words(["我", "爱", "北京", "，", "Rome", "and", "巴", ""])
-    assert (text, starts) == ("我爱北京， Rome and 巴 ", [0, 1, 2, 4, 6, 11, 15, 17])
-
-
 def test_few_sentences_of_each_type(tokenizer):
     sentences = learnable(300)
     task, _ = learned(tokenizer, sentences)
@@ -224,8 +113,6 @@ def test_few_sentences_of_each_type(tokenizer):
     assert task.few(sentences, 5, seed=1).lines == few.lines != task.few(sentences, 5, seed=2).lines
     with pytest.raises(ValueError, match=r"rows: expected at least 9999 of every type.*\d+ of '(PER|LOC)'"):
         task.few(sentences, 9999, seed=1)
-    # A type that the rarer one brought along is not drawn again.
-    assert few_sentences([["A", "B"], ["B"], ["B"], []], 1, 0, "rows") == [0]
 
 
 # Loss
