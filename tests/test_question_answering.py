@@ -19,7 +19,7 @@ from keras_bert.training.squad import Questions
 from keras_bert.training.squad_metrics import answer_scores
 from keras_bert.training.tasks import task_of
 
-SETTINGS = FinetuneSettings(epochs=3, batch_size=8, max_length=16, stride=4, learning_rate=1e-2)
+SETTINGS = FinetuneSettings(epochs=6, batch_size=8, max_length=16, stride=4, learning_rate=1e-2)
 WORDS = ["the", "a", "mat", "sat", "ran", "very", "and", "was", "我", "爱", "😀", "E\u0301", "\u200b", "good, bad"]
 
 
@@ -296,11 +296,11 @@ def test_what_a_file_lacks_is_said(tmp_path):
 
 def test_questions_from_lines(tuned):
     folder, _ = tuned
-    lines = ["Was a mat?\tthe mat 😀 sat. And a cat ran", "Was a mat?\ta dog\tran"]
+    lines = ["Was a mat?\tthe mat 😀 sat and a cat ran", "Was a mat?\ta dog\tran"]
     examples = QuestionAnswerer.parse(lines, folder.segments)
     assert examples.contexts[1] == "a dog\tran"
-    one, other = predict(task_of(folder), folder.model, examples)
-    assert (one["answer"], one["start"], one["end"]) == ("cat", 21, 24)
+    one, other = (found["candidates"][0] for found in predict(task_of(folder), folder.model, examples))
+    assert (one["answer"], one["start"], one["end"]) == ("cat", 20, 23)
     assert one["start"] == examples.contexts[0].index("cat"), "characters, not bytes"
     assert (other["answer"], other["start"]) == ("dog", 2)
     assert predict(task_of(folder), folder.model, QuestionAnswerer.parse([])) == []
