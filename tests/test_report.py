@@ -41,7 +41,7 @@ def summary(classes=3, steps=200, name="class"):
             "curve": [{"step": step, "loss": value, "masked_lm_accuracy": 0.2} for step, value in enumerate(loss)],
             "evaluation": {"masked_lm_accuracy": 0.312, "unigram_accuracy": 0.054},
         },
-        "finetuning": {"curve": [{"epoch": 1, "loss": 1.5, "accuracy": 0.5, "val_accuracy": 0.55}]},
+        "finetuning": {"curve": [{"step": 9, "epoch": 1, "loss": 1.5, "accuracy": 0.5, "val_accuracy": 0.55}]},
         "evaluation": {
             "accuracy": 0.842,
             "majority_accuracy": 0.201,

@@ -153,19 +153,25 @@ def padding_waste(lengths: np.ndarray, batches: Sequence[np.ndarray]) -> float:
     return 1.0 - sum(int(lengths[batch].sum()) for batch in batches) / places if places else 0.0
 
 
-def make_dataset(features: Features, batches: Sequence[np.ndarray], to_example: Callable) -> tf.data.Dataset:
+def make_dataset(
+    features: Features, batches: Sequence[np.ndarray], to_example: Callable, first_step: int = 0
+) -> tf.data.Dataset:
     """Batches as `to_example(inputs, tokens, targets)` makes them in the graph.
 
     `inputs` are the encoder's, int32 `(b * group, S)`, S being the longest of the batch; `tokens` the encoding's other
-    values, filled up with zeros; `targets` as in the features, `(b, ...)`.
+    values, filled up with zeros; `targets` as in the features, `(b, ...)`, and "step", the batch's number in the run,
+    which begins with `first_step`.
     """
     gather = _gatherer(features)
     plan = tf.RaggedTensor.from_row_lengths(
         np.concatenate([*batches, np.zeros(0, np.int64)]).astype(np.int32), [len(batch) for batch in batches]
     )
-    dataset = tf.data.Dataset.range(len(batches)).map(
-        lambda step: to_example(*gather(plan[step])), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )
+
+    def example(batch):
+        inputs, tokens, targets = gather(plan[batch])
+        return to_example(inputs, tokens, {**targets, "step": first_step + batch})
+
+    dataset = tf.data.Dataset.range(len(batches)).map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
@@ -230,7 +236,14 @@ def run_model(
             found[name][places] = value
         if progress:
             progress(min(start + size, count), count, {})
-    return found
+    return found or _nothing(model, per_token)
+
+
+def _nothing(model: keras.Model, per_token: bool) -> dict[str, np.ndarray]:
+    """The outputs on no examples at all."""
+    outputs = model.output if isinstance(model.output, dict) else {"output": model.output}
+    shapes = {name: value.shape[2 if per_token else 1 :] for name, value in outputs.items()}
+    return {name: np.zeros((0, *(size or 0 for size in shape)), np.float32) for name, shape in shapes.items()}
 
 
 @functools.lru_cache(maxsize=1)

@@ -24,6 +24,7 @@ from keras_bert.training.schedules import LinearWarmupDecay
 from keras_bert.training.settings import FinetuneSettings
 from keras_bert.training.task import Evaluation, Task
 
+PARTS = {"pretraining": ("masked_lm", "next_sentence")}  # heads that another one is made of
 MOST_CURVE_ROWS = 200  # of a run's log, besides one an epoch; each row waits for the device
 
 
@@ -44,7 +45,12 @@ def load_start(
     classes = {"num_classes": len(task.labels or ()) or 1} if task.head in ("classifier", "token_classifier") else {}
     if task.head in source.heads and not new_head:
         _check_same_labels(source.labels, source.problem_type, task, str(checkpoint))
-        return load_source(source, task.head, **classes)
+        folder = load_source(source, task.head, **classes)
+        if source.labels and task.labels and sorted(source.labels) == sorted(task.labels):
+            _reorder_classes(folder, task.labels)
+        return folder
+    if task.head in PARTS.get(source.task, ()) and not new_head:
+        return load_source(source, task.head)
     if source.config.pooler_act is None and task.needs_pooler:
         source.heads.pop(task.head, None)
         return load_source(source, task.head, **classes)  # which says that the pooler is new
@@ -52,7 +58,7 @@ def load_start(
 
 
 def _check_same_labels(labels: list[str] | None, problem_type: str | None, task: Task, name: str) -> None:
-    if labels and task.labels and list(labels) != task.labels and not _are_numbers(labels, task.labels):
+    if labels and task.labels and sorted(labels) != sorted(task.labels) and not _are_numbers(labels, task.labels):
         raise ValueError(
             f"Expected training rows with the labels of {name}, {', '.join(map(repr, labels[:20]))}. Received: "
             f"{', '.join(map(repr, task.labels[:20]))}; correct the rows, or give --new-head to train a new last layer "
@@ -63,6 +69,14 @@ def _check_same_labels(labels: list[str] | None, problem_type: str | None, task:
             f"Expected a checkpoint for {task.problem_type}. Received: {name}, whose head is for {problem_type}; give "
             "--new-head to train a new last layer."
         )
+
+
+def _reorder_classes(folder: ModelFolder, labels: list[str]) -> None:
+    """Puts the classes of a model's last layer into the order of these labels."""
+    layer, order = folder.model.get_layer("logits"), [folder.labels.index(label) for label in labels]
+    kernel, bias = layer.get_weights()
+    layer.set_weights([kernel[:, order], bias[order]])
+    folder.labels = list(labels)
 
 
 def _are_numbers(labels: list[str], others: list[str]) -> bool:
@@ -159,7 +173,7 @@ def finetune(
     if done < total_steps and not judge.is_over():
         first = done // epoch_steps
         batches = [batch for epoch in range(first, settings.epochs) for batch in plan(epoch)]
-        dataset = make_dataset(features, batches[done - first * epoch_steps :], task.to_example)
+        dataset = make_dataset(features, batches[done - first * epoch_steps :], task.to_example, done)
         with restart.interruptible() if restart else contextlib.nullcontext():
             model.fit(dataset, steps_per_epoch=total_steps - done, callbacks=callbacks, verbose=0, shuffle=False)
     epochs = judge.epochs()
@@ -202,7 +216,12 @@ def outputs_of(
 ) -> dict[str, np.ndarray]:
     """The model's outputs: see `run_model`."""
     return run_model(
-        model, features, task.to_inputs, per_token=task.per_token, batch_size=batch_size, progress=progress
+        task.model_to_run(model),
+        features,
+        task.to_inputs,
+        per_token=task.per_token,
+        batch_size=batch_size,
+        progress=progress,
     )
 
 
