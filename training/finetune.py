@@ -106,9 +106,9 @@ def finetune(
       train, dev: examples as `task.read` returns them.
 
     Returns:
-      The model with all that predicting takes, and {"steps", "examples", "dev_examples", "best_epoch", "curve": rows of
-      averages, of which those at the end of an epoch have "epoch" and the dev set's figures as "val_...",
-      "padding_waste", "tokens", "examples_per_second", "evaluation": see `Evaluation`}.
+      The model with all that predicting takes, and {"steps", "examples", "rows" (of tokens: windows and choices count),
+      "dev_examples", "best_epoch", "curve": rows of averages, of which those at the end of an epoch have "epoch" and the
+      dev set's figures as "val_...", "padding_waste", "tokens", "examples_per_second", "evaluation": see `Evaluation`}.
     """
     config = config_of(checkpoint.model)
     if settings.max_length > config.max_position_embeddings:
@@ -180,11 +180,12 @@ def finetune(
     if settings.restore_best and judge.best()["step"] != log.step:
         best.restore(model, judge.best()["step"])
     if settings.lora_rank:
-        model = _merged(task, model, config)
+        model = _merged(task, model)
     report = {
         "steps": log.step,
-        "examples": len(features),
-        "dev_examples": len(dev_features),
+        "examples": len(train),
+        "rows": len(features),
+        "dev_examples": len(dev),
         "best_epoch": judge.best()["epoch"] if settings.restore_best else epochs[-1]["epoch"],
         "curve": log.rows,
         "padding_waste": padding_waste(lengths, plan(0)),
@@ -238,9 +239,9 @@ def _build(task: Task, checkpoint: ModelFolder, settings: FinetuneSettings) -> k
     return model
 
 
-def _merged(task: Task, model: keras.Model, config) -> keras.Model:
+def _merged(task: Task, model: keras.Model) -> keras.Model:
     """The same model without adapters, what they learned added to the weights that they adapt."""
-    plain, values = task.build_model(build_encoder(config)), merge_adapters(model)
+    plain, values = task.build_model(build_encoder(config_of(model))), merge_adapters(model)
     for weight in plain.weights:
         if weight.path in values:
             weight.assign(values[weight.path])
