@@ -107,8 +107,9 @@ def finetune(
 
     Returns:
       The model with all that predicting takes, and {"steps", "examples", "rows" (of tokens: windows and choices count),
-      "dev_examples", "best_epoch", "curve": rows of averages, of which those at the end of an epoch have "epoch" and the
-      dev set's figures as "val_...", "padding_waste", "tokens", "examples_per_second", "evaluation": see `Evaluation`}.
+      "dev_examples", "best_epoch", "curve": rows of averages, of which those at the end of an epoch have "epoch" and
+      the dev set's figures as "val_...", "padding_waste", "tokens", "examples_per_second", "evaluation": see
+      `Evaluation`}.
     """
     config = config_of(checkpoint.model)
     if settings.max_length > config.max_position_embeddings:
