@@ -141,8 +141,12 @@ class Task:
         """Weighted metrics of the training batches."""
         return []
 
+    def model_to_run(self, model: keras.Model) -> keras.Model:
+        """The model whose outputs `predictions` and `evaluate` take: the task's own, or one that gives less of it."""
+        return model
+
     def to_inputs(self, inputs: dict, tokens: dict, targets: dict) -> dict:
-        """The model's inputs, in the graph: see `encoding.make_dataset`."""
+        """The inputs of `model_to_run`, in the graph: see `encoding.make_dataset`."""
         return inputs
 
     def to_example(self, inputs: dict, tokens: dict, targets: dict) -> tuple:
