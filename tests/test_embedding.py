@@ -211,8 +211,15 @@ def test_the_dense_layer_of_a_checkpoint_stays(encoder, tokenizer, tmp_path):
     folder, _ = finetune(task, begun, pairs(8), pairs(8), settings)
     inputs = Preprocessor(tokenizer, 16)(["the cat", "我"])
     np.testing.assert_allclose(folder.model(inputs), model(inputs), atol=1e-5)
-    with pytest.raises(ValueError, match="the pooling that the checkpoint's dense layer reads, mean.*pooling='cls'"):
+    with pytest.raises(ValueError, match="the pooling of the checkpoint's embedder, mean.*pooling='cls'"):
         finetune(task, begun, pairs(8), pairs(8), dataclasses.replace(settings, pooling="cls"))
+    begun = load_start(tmp_path / "start", task, settings, new_head=True)
+    assert (
+        finetune(task, begun, pairs(8), pairs(8), dataclasses.replace(settings, pooling="cls"))[0].model.output.shape[
+            -1
+        ]
+        == 16
+    )
 
 
 def test_two_replicas(start, tokenizer):

@@ -98,16 +98,16 @@ class Embedder(Task):
 
     def start_from(self, checkpoint: ModelFolder) -> None:
         """Keeps the dense layer that a checkpoint's embedder may have behind its pooling."""
+        self.options["projection"] = {}
         if checkpoint.task != "embedder":
             return
         given = head_arguments(checkpoint.model, "embedder")
-        projection = {name: value for name, value in given.items() if name.startswith("projection_")}
-        if projection and tuple(given["pooling"]) != (self.options["pooling"],):
+        if tuple(given["pooling"]) != (self.options["pooling"],):
             raise ValueError(
-                f"Expected the pooling that the checkpoint's dense layer reads, {', '.join(given['pooling'])}. "
-                f"Received: pooling={self.options['pooling']!r}; change it, or start from its encoder alone."
+                f"Expected the pooling of the checkpoint's embedder, {' and '.join(given['pooling'])}. Received: "
+                f"pooling={self.options['pooling']!r}; change it, or give --new-head to begin with the encoder alone."
             )
-        self.options["projection"] = projection
+        self.options["projection"] = {name: value for name, value in given.items() if name.startswith("projection_")}
 
     def encode(self, examples: Table, *, labelled: bool = True) -> Features:
         columns = [examples[name] for name in ("text", "text_pair", "negative") if name in examples]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from keras_bert.checkpoints import ModelFolder
 from keras_bert.training.classification import Classifier, MultiLabel, Regression
 from keras_bert.training.embedding import Embedder
+from keras_bert.training.fill_mask import MaskedLM
 from keras_bert.training.multiple_choice import MultipleChoice
 from keras_bert.training.question_answering import QuestionAnswerer
 from keras_bert.training.tagging import TokenClassifier
@@ -12,7 +13,16 @@ from keras_bert.training.task import Task
 
 TASKS: dict[str, type[Task]] = {
     task.name: task
-    for task in (Classifier, MultiLabel, Regression, TokenClassifier, QuestionAnswerer, MultipleChoice, Embedder)
+    for task in (
+        Classifier,
+        MultiLabel,
+        Regression,
+        TokenClassifier,
+        QuestionAnswerer,
+        MultipleChoice,
+        Embedder,
+        MaskedLM,
+    )
 }
 
 
