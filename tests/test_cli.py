@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import shutil
@@ -8,11 +9,13 @@ import sys
 import pytest
 from cli_runs import ROOT, TRAINING, hidden, make_data, make_launcher, run
 
-from keras_bert import config
+from keras_bert import config, head_layers
 from keras_bert.checkpoints import convert, load, source
-from keras_bert.cli import arguments, console
+from keras_bert.cli import arguments, console, finetune_arguments
 from keras_bert.cli.arguments import COMMANDS, FLAGS
-from keras_bert.training import distribution, tables
+from keras_bert.cli.recipe import with_recipe
+from keras_bert.training import distribution, squad, tables, tasks
+from keras_bert.training.settings import FinetuneSettings
 
 pytest.importorskip("tensorflow_text")
 
@@ -25,6 +28,19 @@ def test_lists_of_choices_are_those_of_the_packages():
     assert arguments.TASKS == source.TASKS
     assert set(arguments.PRECISIONS) == set(distribution.PRECISIONS)
     assert arguments.COLUMNS == tables.COLUMNS
+    assert tuple(tasks.TASKS) == finetune_arguments.FINETUNE_TASKS
+
+
+def test_flags_of_finetune_are_the_settings():
+    """What the parser gives is what the settings say where nobody gives anything."""
+    words = ["finetune", "--checkpoint", "c", "--train", "t", "--dev", "d", "--out", "o"]
+    parsed = vars(arguments.make_parser().parse_args(words))
+    for field in dataclasses.fields(FinetuneSettings):
+        if field.name not in ("max_length", "stride"):  # a task's own
+            assert parsed[field.name] == field.default, field.name
+    flags = finetune_arguments.FINETUNE_FLAGS
+    assert set(flags["--pooling"]["choices"]) <= {*head_layers.POOLINGS, head_layers.LAST_4}
+    assert set(flags["--bad-answers"]["choices"]) == set(squad.BAD_ANSWERS)
 
 
 def test_every_help_without_tensorflow():
@@ -56,10 +72,11 @@ def test_help_documents_every_flag_the_same_way(name, capsys):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_examples_are_valid(name):
+def test_examples_are_valid(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
     for example in COMMANDS[name].examples:
         words = example.split(" < ")[0].replace('"', "").split()[1:]
-        parsed = arguments.make_parser().parse_args(words)
+        parsed = arguments.make_parser().parse_args(with_recipe(words))
         assert parsed.command == name
 
 
@@ -145,7 +162,7 @@ def test_standard_output_holds_results_only(chain):
     pieces = (chain.folder / "vocab" / "vocab.txt").read_text(encoding="utf-8").split("\n")[:-1]
     assert chain.vocab.out.startswith(f"{len(pieces)} pieces in {chain.folder / 'vocab' / 'vocab.txt'}, hash ")
     assert 0 <= json.loads(chain.pretrain.out)["masked_lm_accuracy"] <= 1
-    assert json.loads(chain.finetune.out)["epoch"] == 8
+    assert json.loads(chain.finetune.out)["accuracy"] == json.loads(chain.evaluate.out)["accuracy"]
     assert chain.export.out.split() == [
         str(chain.folder / "artifacts" / name) for name in ("saved_model/1", "model.tflite", "model.int8.tflite")
     ]

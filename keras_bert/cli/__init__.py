@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments = make_parser().parse_args(with_recipe(argv))
     except UsageError as error:
-        print(f"keras-bert {argv[0]}: error: {error}", file=sys.stderr)
+        print(f"keras-bert {argv[0]}: error: {one_line(error)}", file=sys.stderr)
         return 2
     arguments.argv = argv
     # TensorFlow's C++ log would bury the one line that matters; a user who wants it sets the variable.

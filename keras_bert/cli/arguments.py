@@ -237,7 +237,8 @@ COMMANDS = {
             "--input": {
                 "metavar": "FILE",
                 "type": _name,
-                "help": "examples without labels, in the form of --dev, or .txt, one a line",
+                "help": "examples in the form of --dev, with or without labels, or .txt, one a line (for "
+                "token_classifier CoNLL, where each line of .txt ends with one of the model's tags)",
             },
         },
     ),

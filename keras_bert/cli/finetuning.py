@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import datetime
+import dataclasses
 import glob
 import json
+import os
 import re
 import shlex
+import shutil
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from keras_bert.checkpoints import ModelFolder, find_checkpoint, load_model_folder, save_model_folder
+from keras_bert.atomic import scratch_folder
+from keras_bert.checkpoints import ModelFolder, find_checkpoint, load_source, open_source
 from keras_bert.cli import stages
-from keras_bert.cli.environment import describe_machine, peak_memory_bytes
+from keras_bert.cli.environment import describe_machine, now
 from keras_bert.cli.errors import UsageError
 from keras_bert.cli.recipe import write_recipe
-from keras_bert.cli.stage import fingerprint, run_stage, write_json
+from keras_bert.cli.stage import check_folder, fingerprint, run_stage, write_json
 from keras_bert.training import text_files
 from keras_bert.training.finetune import evaluate as evaluate_model
-from keras_bert.training.finetune import finetune as train_model
-from keras_bert.training.finetune import load_start
 from keras_bert.training.finetune import predict as ask_model
 from keras_bert.training.settings import FinetuneSettings
+from keras_bert.training.squad import Questions
+from keras_bert.training.tables import Table
 from keras_bert.training.task import Task
 from keras_bert.training.task_report import write_task_report
 from keras_bert.training.tasks import TASKS, task_of
@@ -43,23 +46,27 @@ def finetune(arguments, console) -> int:
     """Trains, once for each seed, and writes the model folder, metrics.json, report.html and recipe.yaml."""
     started = time.monotonic()
     out, checkpoint = Path(arguments.out), find_checkpoint(arguments.checkpoint)
-    if checkpoint.resolve() == out.resolve():
-        raise UsageError("Expected an --out other than --checkpoint, which would be lost. Received: the same folder.")
+    _refuse_checkpoint(out, checkpoint)
+    check_folder(out, "finetune")
     kind = TASKS[arguments.task]
+    _check_columns(kind, arguments.columns)
     options = {"bad_answers": arguments.bad_answers} if arguments.task == "question_answerer" else {}
     train = kind.read(arguments.train, arguments.columns, split="train", **options)
     dev = kind.read(arguments.dev, arguments.columns, split="dev", **options)
-    for line in kind.remarks(train) + kind.remarks(dev):
+    in_both = _count_shared(train, dev)
+    for line in dict.fromkeys(kind.remarks(train) + kind.remarks(dev)):
         console.say(line)
+    if in_both:
+        console.say(f"warning: {in_both} of {len(dev)} dev examples are training examples too; new ones may do worse")
     if arguments.few_shot and not arguments.seeds:
         console.say("--few-shot with one seed: which examples are drawn decides much; --seeds 0 1 2 shows how much")
     seeds = list(dict.fromkeys(arguments.seeds or [arguments.seed]))
-    runs = []
+    lengths, runs = _lengths(kind, arguments, checkpoint), []
     for seed in seeds:
         if len(seeds) > 1:
             console.say(f"seed {seed}")
         folder = out if len(seeds) == 1 else out / f"seed_{seed}"
-        settings = stages.settings_of(FinetuneSettings, arguments, seed=seed, **_lengths(kind, arguments, checkpoint))
+        settings = stages.settings_of(FinetuneSettings, arguments, seed=seed, **lengths)
         record = run_stage(
             folder,
             "finetune",
@@ -72,8 +79,16 @@ def finetune(arguments, console) -> int:
                 "new_head": arguments.new_head,
             }
             | vars(settings),
-            lambda folder, progress, settings=settings: _train(
-                folder, checkpoint, kind, train, dev, settings, arguments, progress
+            lambda folder, progress, settings=settings: stages.finetune_stage(
+                folder,
+                checkpoint,
+                kind,
+                train,
+                dev,
+                settings,
+                progress,
+                few_shot=arguments.few_shot,
+                new_head=arguments.new_head,
             ),
             console,
             files=stages.MODEL_FILES,
@@ -82,44 +97,28 @@ def finetune(arguments, console) -> int:
         runs.append((seed, folder, record))
     best = _best(kind, runs)
     if len(seeds) > 1:
-        save_model_folder(load_model_folder(best[1]), out)
-    summary = _summary(arguments, kind, runs, best, time.monotonic() - started)
+        _copy_model(best[1], out)
+    summary = _summary(arguments, kind, runs, best)
+    summary["data"]["dev_in_train"] = in_both
     figure = summary["main_metric"]
     expected = {"metric": figure["name"], "value": figure["value"]}
-    expected |= {"deviation": summary["seeds"]["deviation"]} if "seeds" in summary else {}
+    expected |= {"deviation": summary["seeds"]["deviation"]} if "deviation" in summary.get("seeds", {}) else {}
     expected |= {"seconds": round(sum(record["seconds"] for _, _, record in runs), 1)}
     write_recipe(summary["recipe"], expected, summary["environment"], out / "recipe.yaml")
     _write_results(summary, out)
+    console.say(f"{out / 'report.html'} and {out / 'metrics.json'} tell the rest; {time.monotonic() - started:.0f} s")
     print(json.dumps(_printed(summary), indent=2, ensure_ascii=False))
     return 0
-
-
-def _train(folder, checkpoint, kind, train, dev, settings, arguments, progress) -> dict:
-    """Writes a model folder, TensorBoard logs in logs/ and, until it is done, checkpoints in progress/."""
-    task = stages.new_task(kind, checkpoint, settings)
-    task.learn(train, dev, settings)
-    if arguments.few_shot:
-        train = task.few(train, arguments.few_shot, settings.seed)
-    start = load_start(checkpoint, task, settings, new_head=arguments.new_head)
-    model, report = train_model(
-        task,
-        start,
-        train,
-        dev,
-        settings,
-        restart_folder=folder / "progress",
-        tensorboard=stages.new_logs(folder),
-        progress=progress,
-    )
-    save_model_folder(model, folder)
-    return {**report, "metric": task.metric, "peak_memory_bytes": peak_memory_bytes()}
 
 
 def evaluate(arguments, console) -> int:
     """Prints the figures; with --out writes metrics.json and report.html."""
     started = time.monotonic()
     checkpoint = find_checkpoint(arguments.checkpoint)
+    if arguments.out:
+        _refuse_checkpoint(Path(arguments.out), checkpoint)
     task, folder = load_task(checkpoint, arguments.task)
+    _check_columns(type(task), arguments.columns)
     dev = task.read(arguments.dev, arguments.columns, split="dev")
     for line in task.remarks(dev):
         console.say(line)
@@ -127,7 +126,7 @@ def evaluate(arguments, console) -> int:
         scores, errors = evaluate_model(task, folder.model, dev, arguments.batch_size, progress)
     summary = {
         "title": f"keras-bert evaluate: {task.name}",
-        "created": _now(),
+        "created": now(),
         "command": shlex.join(["keras-bert", *arguments.argv]),
         "task": task.name,
         "main_metric": {"name": task.metric, "value": scores[task.metric]},
@@ -138,10 +137,7 @@ def evaluate(arguments, console) -> int:
         "seconds": time.monotonic() - started,
     }
     if arguments.out:
-        write_json(
-            scores | {key: summary[key] for key in summary if key != "metrics"}, Path(arguments.out, "metrics.json")
-        )
-        write_task_report(summary, Path(arguments.out, "report.html"))
+        _write_results(summary, Path(arguments.out))
     print(json.dumps(_printed(summary), indent=2, ensure_ascii=False))
     return 0
 
@@ -153,18 +149,12 @@ def predict(arguments, console) -> int:
     if arguments.columns and not arguments.input:
         raise UsageError("--columns names columns of --input. Received: --columns without it.")
     checkpoint = find_checkpoint(arguments.checkpoint)
-    lines = None
-    if not arguments.input:
-        lines = arguments.texts or _standard_input(console)
-    elif text_files.text_suffix(arguments.input) == ".txt" and arguments.task != "token_classifier":
-        lines = [line.rstrip("\r\n") for _, line in text_files.read_lines(arguments.input)]
+    lines = None if arguments.input else arguments.texts or _standard_input(console)
     if lines and any(_SURROGATE.search(text) for text in lines):
         raise ValueError("Expected texts in UTF-8. Received: an argument that is not; convert it, as with iconv.")
     task, folder = load_task(checkpoint, arguments.task)
-    if lines is None:
-        examples = task.read(arguments.input, arguments.columns, labelled=False)
-    else:
-        examples = task.parse(lines, task.segments)
+    _check_columns(type(task), arguments.columns)
+    examples = _read_input(task, arguments) if lines is None else task.parse(lines, task.segments)
     with console.progress("predict") as progress:
         found = ask_model(task, folder.model, examples, arguments.batch_size, progress)
     for prediction in found:
@@ -174,7 +164,15 @@ def predict(arguments, console) -> int:
 
 def load_task(checkpoint: Path, name: str | None = None) -> tuple[Task, ModelFolder]:
     """A trained model and its task; `name` says which where a checkpoint has heads for several."""
-    folder = load_model_folder(checkpoint, None if name is None else TASKS[name].head)
+    source = open_source(checkpoint)
+    head = source.task if name is None else TASKS[name].head
+    # An embedder's pooling has no weights, and what pretraining learns is a masked LM too.
+    if name and head not in (*source.heads, "embedder") and not (head == "masked_lm" and "pretraining" in source.heads):
+        raise ValueError(
+            f"Expected a model for {name} in {checkpoint}. Received: one for {source.task!r}; train it with keras-bert "
+            f"finetune --task {name}, or leave --task out."
+        )
+    folder = load_source(source, head)
     if folder.task in ("classifier", "token_classifier") and folder.labels is None:
         # Google's checkpoints have no place for names.
         folder.labels = [str(index) for index in range(folder.model.output.shape[-1])]
@@ -190,6 +188,61 @@ def load_task(checkpoint: Path, name: str | None = None) -> tuple[Task, ModelFol
             "--task out."
         )
     return kind.of_folder(folder), folder
+
+
+def _read_input(task: Task, arguments):
+    """The examples of --input: the lines of a text file, or what the task reads otherwise."""
+    path = arguments.input
+    if text_files.text_suffix(path) == ".txt" and not arguments.columns and task.name != "masked_lm":
+        lines = [line.rstrip("\r\n") for _, line in text_files.read_lines(path)]
+        if task.name != "token_classifier" or not _are_tagged(lines, task.labels):
+            return dataclasses.replace(task.parse(lines, task.segments), name=path)
+    return task.read(path, arguments.columns, labelled=False)
+
+
+def _are_tagged(lines: Iterable[str], labels: Iterable[str]) -> bool:
+    """Whether lines are those of a CoNLL file: each ends with one of the tags, or is blank."""
+    columns, tags = [line.split() for line in lines if line.strip() and not line.startswith("-DOCSTART-")], set(labels)
+    return bool(columns) and all(len(parts) > 1 and parts[-1] in tags for parts in columns)
+
+
+def _refuse_checkpoint(out: Path, checkpoint: Path) -> None:
+    if checkpoint.resolve() == out.resolve():
+        raise UsageError(
+            "Expected an --out other than --checkpoint, whose files would be lost. Received: the same folder."
+        )
+
+
+def _check_columns(kind: type[Task], columns: Mapping[str, str] | None) -> None:
+    if unknown := [name for name in columns or () if name not in kind.columns]:
+        known = f"--columns to name {', '.join(kind.columns)}" if kind.columns else "no --columns"
+        raise UsageError(f"Expected {known}, for {kind.name}. Received: {', '.join(unknown)}")
+
+
+def _count_shared(train, dev) -> int:
+    """How many dev examples are among the training examples, their labels aside."""
+    seen = set(_inputs(train))
+    return sum(example in seen for example in _inputs(dev))
+
+
+def _inputs(examples) -> Iterable[str]:
+    if isinstance(examples, Table):
+        columns = [values for name, values in examples.columns.items() if name not in ("label", "labels", "tags")]
+        return map(repr, zip(*columns, strict=True))
+    if isinstance(examples, Questions):
+        contexts = (examples.contexts[row] for row in examples.context_rows)
+        return map(repr, zip(examples.questions, contexts, strict=True))
+    return map(repr, examples.documents)
+
+
+def _copy_model(folder: Path, out: Path) -> None:
+    """Puts a copy of a model folder's files in `out`, all complete before the first takes its place."""
+    (out / "stage.json").unlink(missing_ok=True)  # that of a run with one seed, whose model goes
+    with scratch_folder(out, "model") as scratch:
+        for name in stages.MODEL_FILES:
+            shutil.copyfile(folder / name, scratch / name)
+        for name in stages.MODEL_FILES:
+            os.replace(scratch / name, out / name)
 
 
 def _lengths(kind: type[Task], arguments, checkpoint: Path) -> dict:
@@ -216,12 +269,12 @@ def _best(kind: type[Task], runs: list) -> tuple:
     return max(runs, key=value)
 
 
-def _summary(arguments, kind: type[Task], runs: list, best: tuple, seconds: float) -> dict:
+def _summary(arguments, kind: type[Task], runs: list, best: tuple) -> dict:
     report = best[2]["report"]
     evaluation, metric = report["evaluation"], report["metric"]
     summary = {
         "title": f"keras-bert finetune: {kind.name}",
-        "created": _now(),
+        "created": report["created"],
         "command": shlex.join(["keras-bert", *arguments.argv]),
         "task": kind.name,
         "main_metric": {"name": metric, "value": evaluation["metrics"].get(metric)},
@@ -236,9 +289,8 @@ def _summary(arguments, kind: type[Task], runs: list, best: tuple, seconds: floa
             "best_epoch": report["best_epoch"],
         },
         "recipe": _recipe(arguments, kind, best[2]["settings"]),
-        "environment": describe_machine(),
+        "environment": report["environment"],
         "seconds": best[2]["seconds"],
-        "total_seconds": seconds,
         "examples_per_second": report["examples_per_second"],
         "peak_memory_bytes": report["peak_memory_bytes"],
     }
@@ -282,10 +334,6 @@ def _printed(summary: Mapping) -> dict:
     }
     seeds = {"seeds": summary["seeds"]} if "seeds" in summary else {}
     return figures | seeds | ({"notes": summary["metrics"]["notes"]} if summary["metrics"].get("notes") else {})
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def _standard_input(console) -> list[str]:

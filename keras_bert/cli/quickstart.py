@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import platform
 import shlex
 from pathlib import Path
@@ -10,10 +9,11 @@ from pathlib import Path
 from keras_bert.atomic import atomic_file
 from keras_bert.cli import stages
 from keras_bert.cli.console import Console
-from keras_bert.cli.environment import describe_machine, peak_memory_bytes
+from keras_bert.cli.environment import describe_machine, now, peak_memory_bytes
 from keras_bert.cli.stage import fingerprint, run_stage, write_json
 from keras_bert.export import format_table
 from keras_bert.training import docstrings, tables, text_files
+from keras_bert.training.classification import Classifier
 from keras_bert.training.pretrain import PretrainSettings
 from keras_bert.training.report import write_report
 from keras_bert.training.settings import FinetuneSettings
@@ -97,7 +97,7 @@ def run(arguments, console: Console) -> int:
         "finetune",
         {"checkpoint": pretraining["files"], **held_out, **vars(finetune_settings)},
         lambda folder, progress: stages.finetune_stage(
-            folder, out / "pretrain", train, dev, finetune_settings, progress
+            folder, out / "pretrain", Classifier, train, dev, finetune_settings, progress
         ),
         console,
         files=stages.MODEL_FILES,
@@ -179,7 +179,7 @@ def _summary(arguments, records: list[dict]) -> dict:
     shown = {key: value for key, value in vars(arguments).items() if key not in ("argv", "command", "debug", "out")}
     return {
         "title": "keras-bert quickstart",
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "created": now(),
         "command": shlex.join(["keras-bert", *arguments.argv]),
         "environment": describe_machine(),
         "settings": {key: value for key, value in shown.items() if value is not None},

@@ -13,7 +13,7 @@ NOTES = ("about", "expected", "environment")
 
 def with_recipe(argv: list[str]) -> list[str]:
     """The arguments with those of `--recipe FILE` put before them, so that the command line's own win."""
-    path = _named(argv)
+    path = _named(argv) if argv[:1] == ["finetune"] else None
     if path is None:
         return argv
     return [argv[0], *_as_flags(_read(path), path), *argv[1:]]

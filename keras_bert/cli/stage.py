@@ -35,12 +35,7 @@ def run_stage(
     """
     settings = json.loads(json.dumps({**settings, "version": __version__}))
     record_path = folder / "stage.json"
-    record = _read(record_path)
-    if record and record["name"] != name:
-        raise UsageError(
-            f"Expected an --out of its own for {name}. Received: {folder}, which holds the result of {record['name']}; "
-            "choose another --out."
-        )
+    record = check_folder(folder, name)
     if record and record["settings"] == settings:
         if all(hash == _hash(folder / file) for file, hash in record["files"].items()):
             console.say(f"{name}: complete already, reused from {folder}")
@@ -63,6 +58,17 @@ def run_stage(
     write_json(record, record_path)
     console.say(f"{name}: done in {record['seconds']:.1f} s")
     return {**record, "reused": False}
+
+
+def check_folder(folder: Path, name: str) -> dict | None:
+    """The record of the result in a folder, where there is one; that of another stage is an error."""
+    record = _read(folder / "stage.json")
+    if record and record["name"] != name:
+        raise UsageError(
+            f"Expected an --out of its own for {name}. Received: {folder}, which holds the result of {record['name']}; "
+            "choose another --out."
+        )
+    return record
 
 
 def write_json(value, path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_bert.checkpoints import ModelFolder, load_model_folder, open_source, recognise, save_model_folder
 from keras_bert.cli.console import Progress
+from keras_bert.cli.environment import describe_machine, now, peak_memory_bytes
 from keras_bert.cli.stage import fingerprint
 from keras_bert.config import BertConfig
 from keras_bert.export import save_litert, save_saved_model, verify_artifacts
@@ -97,17 +98,26 @@ def unknown_part(documents: Sequence[Sequence[str]], tokenizer: Tokenizer, most_
 def finetune_stage(
     folder: Path,
     checkpoint: Path,
-    train: tables.Table,
-    dev: tables.Table,
+    kind: type[Task],
+    train,
+    dev,
     settings: FinetuneSettings,
     progress: Progress,
+    *,
+    few_shot: int | None = None,
+    new_head: bool = False,
 ) -> dict:
     """Writes a model folder, TensorBoard logs in logs/ and, until it is done, checkpoints in progress/."""
-    task = new_task(Classifier, checkpoint, settings)
+    created = now()
+    task = kind(open_source(checkpoint).tokenizer, settings.max_length)
     task.learn(train, dev, settings)
+    if task.labels:
+        check_labels(task.labels, len(task.labels))
+    if few_shot:
+        train = task.few(train, few_shot, settings.seed)
     model, report = finetune(
         task,
-        load_start(checkpoint, task, settings),
+        load_start(checkpoint, task, settings, new_head=new_head),
         train,
         dev,
         settings,
@@ -116,12 +126,8 @@ def finetune_stage(
         progress=progress,
     )
     save_model_folder(model, folder)
-    return {**report, "labels": task.labels}
-
-
-def new_task(kind: type[Task], checkpoint: Path, settings: FinetuneSettings) -> Task:
-    """A task that has yet to learn its labels, with the tokenizer of a checkpoint."""
-    return kind(open_source(checkpoint).tokenizer, settings.max_length)
+    told = {"labels": task.labels, "metric": task.metric, "created": created, "environment": describe_machine()}
+    return {**report, **told, "peak_memory_bytes": peak_memory_bytes()}
 
 
 def longest(checkpoint: Path) -> int:
@@ -212,6 +218,11 @@ def load_classifier(checkpoint: Path) -> ModelFolder:
         raise ValueError(
             f"Expected a classifier in {checkpoint}. Received: a model for {model.task!r}; "
             "train one with keras-bert finetune --checkpoint."
+        )
+    if model.problem_type == "multi_label_classification":
+        raise ValueError(
+            f"Expected a classifier of one label a text in {checkpoint}. Received: one of several labels a text, which "
+            "this command does not work with yet; load it with keras_bert.load_checkpoint(..., task='classifier')."
         )
     classes = model.model.output.shape[-1]
     if classes < 2:
