@@ -56,7 +56,7 @@ class QuestionAnswerer(Task):
 
     @property
     def stride(self) -> int:
-        return self.options.get("stride", self.max_length // 4)
+        return self.options.get("stride", min(self.stride_default, self.max_length // 3))
 
     @property
     def threshold(self) -> float:
@@ -207,8 +207,7 @@ class QuestionAnswerer(Task):
         if self.options.get("version_2") or not all(examples.answers):
             no_answer = {key: one.no_answer_score for key, one in zip(examples.ids, found, strict=True)}
         if self.options.get("version_2") and examples is self._dev:
-            tuned = squad_metrics(answers, predicted, no_answer)["best_f1_threshold"]
-            self.options["no_answer_threshold"] = tuned
+            self.options["no_answer_threshold"] = _best_threshold(answers, predicted, no_answer)
         figures = squad_metrics(answers, predicted, no_answer, self.threshold)
         if self.options.get("version_2"):
             figures["no_answer_threshold"] = self.threshold
@@ -229,6 +228,14 @@ def _extent(answers: Sequence[tuple[str, int]]) -> tuple[int, int]:
         return 0, 0
     text, start = answers[0]
     return start + len(text) - len(text.lstrip()), start + len(text.rstrip())
+
+
+def _best_threshold(answers: dict, predicted: dict, no_answer_scores: dict) -> float:
+    """The threshold that makes F1 highest."""
+    threshold = squad_metrics(answers, predicted, no_answer_scores)["best_f1_threshold"]
+    # The official scorer says 0 where it is best never to answer, which is not what 0 would do.
+    scores = no_answer_scores.values()
+    return threshold if threshold in scores else min(scores) - 1.0
 
 
 def _best(examples: Questions, row: int, spans: Spans) -> str:
