@@ -13,6 +13,7 @@ from keras_bert.training.classification import Classifier
 from keras_bert.training.finetune import evaluate, finetune, load_start, outputs_of, predict
 from keras_bert.training.settings import FinetuneSettings
 from keras_bert.training.tables import Table
+from keras_bert.training.tasks import TASKS
 
 SETTINGS = FinetuneSettings(epochs=8, batch_size=8, max_length=12, learning_rate=1e-2)
 
@@ -368,6 +369,13 @@ def test_refused_settings(checkpoint, size, settings, message):
 def test_settings_that_make_no_sense(settings, message):
     with pytest.raises(ValueError, match=message):
         FinetuneSettings(**settings)
+
+
+@pytest.mark.parametrize("name", ["regression", "question_answerer", "embedder", "masked_lm"])
+def test_settings_without_effect_are_refused(checkpoint, name):
+    task = TASKS[name](checkpoint.tokenizer, 12)
+    with pytest.raises(ValueError, match=f"that {name} knows.*focal_gamma=2.0.*no effect"):
+        finetune(task, checkpoint, learnable(4), learnable(4), dataclasses.replace(SETTINGS, focal_gamma=2.0))
 
 
 def test_half_precision(checkpoint):

@@ -14,7 +14,7 @@ from keras_bert.training import metrics, tables
 from keras_bert.training.encoding import Features, encode
 from keras_bert.training.settings import FinetuneSettings
 from keras_bert.training.tables import Table
-from keras_bert.training.task import MOST_ERRORS, Evaluation, Task, cross_entropy, shown, softmax
+from keras_bert.training.task import LOSS_SETTINGS, MOST_ERRORS, Evaluation, Task, cross_entropy, shown, softmax
 
 
 class TextTask(Task):
@@ -78,6 +78,7 @@ class Classifier(TextTask):
 
     name = "classifier"
     problem_type = "single_label_classification"
+    loss_settings = LOSS_SETTINGS
     metric = "accuracy"
 
     def __init__(self, *args, **kwargs):
@@ -144,6 +145,7 @@ class MultiLabel(TextTask):
 
     name = "multi_label"
     problem_type = "multi_label_classification"
+    loss_settings = LOSS_SETTINGS
     metric = "f1_macro"
     columns = ("text", "text_pair", "labels")
     label_column = "labels"

@@ -22,7 +22,7 @@ from keras_bert.training.encoding import Features, make_dataset, padding_waste, 
 from keras_bert.training.optimizers import AdamW
 from keras_bert.training.schedules import LinearWarmupDecay
 from keras_bert.training.settings import FinetuneSettings
-from keras_bert.training.task import Evaluation, Task
+from keras_bert.training.task import LOSS_SETTINGS, Evaluation, Task
 
 PARTS = {"pretraining": ("masked_lm", "next_sentence")}  # heads that another one is made of
 MOST_CURVE_ROWS = 200  # of a run's log, besides one an epoch; each row waits for the device
@@ -117,6 +117,7 @@ def finetune(
             f"max_length can be at most the model's max_position_embeddings, {config.max_position_embeddings}. "
             f"Received: max_length={settings.max_length}; with a smaller one, longer texts are cut."
         )
+    _check_loss_settings(task, settings)
     set_randomness(settings.seed, settings.deterministic)
     strategy = make_strategy(settings.strategy)
     check_batch_size(settings.batch_size, strategy)
@@ -225,6 +226,15 @@ def outputs_of(
         batch_size=batch_size,
         progress=progress,
     )
+
+
+def _check_loss_settings(task: Task, settings: FinetuneSettings) -> None:
+    for name in set(LOSS_SETTINGS) - set(task.loss_settings):
+        if getattr(settings, name) != getattr(FinetuneSettings(), name):
+            raise ValueError(
+                f"Expected settings that {task.name} knows. Received: {name}={getattr(settings, name)!r}, which would "
+                "have no effect; leave it out."
+            )
 
 
 def _build(task: Task, checkpoint: ModelFolder, settings: FinetuneSettings) -> keras.Model:

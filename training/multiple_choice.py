@@ -27,6 +27,7 @@ class MultipleChoice(Task):
     head = "multiple_choice"
     metric = "accuracy"
     needs_pooler = True
+    loss_settings = ("label_smoothing", "focal_gamma")
     columns = ("question", "choices", "label", "text")
 
     def __init__(self, *args, **kwargs):

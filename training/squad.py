@@ -100,7 +100,7 @@ def read_squad(
             bad.append(message)
             if bad_answers == "find" and (found := _nearest(context, text, start)) is not None:
                 good.append((text, found))
-        if given and not good:
+        if given and not good and answers_required:
             continue
         rows.append((contexts.setdefault(context, len(contexts)), question, identifier, good, place))
     if not rows:

@@ -23,7 +23,7 @@ from keras_bert.training.entities import (
 )
 from keras_bert.training.table_rows import TFDS_PREFIX
 from keras_bert.training.tables import Table, listed
-from keras_bert.training.task import MOST_ERRORS, Evaluation, Task, cross_entropy, softmax
+from keras_bert.training.task import LOSS_SETTINGS, MOST_ERRORS, Evaluation, Task, cross_entropy, softmax
 from keras_bert.training.text_files import read_lines, text_suffix
 from keras_bert.training.word_windows import encode_words, pieces_of_words, words_of_texts
 
@@ -41,6 +41,7 @@ class TokenClassifier(Task):
     name = "token_classifier"
     head = "token_classifier"
     per_token = True
+    loss_settings = LOSS_SETTINGS
     uses_windows = True
     columns = ("words", "tags", "text")
 

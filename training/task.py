@@ -14,6 +14,7 @@ from keras_bert.text import Tokenizer
 from keras_bert.training.encoding import Features
 from keras_bert.training.settings import FinetuneSettings
 
+LOSS_SETTINGS = ("label_smoothing", "focal_gamma", "class_weights")
 MOST_ERRORS = 20
 MOST_ERROR_CHARS = 2000
 
@@ -40,6 +41,7 @@ class Task:
       per_token: whether the model's outputs belong to tokens.
       needs_pooler: whether the head reads the pooled output.
       uses_windows: whether long examples become several rows, each sharing `stride` tokens with the one before.
+      loss_settings: which of the settings of losses have an effect: `LOSS_SETTINGS`.
       max_length_default, stride_default: see `FinetuneSettings`, where nobody asks for others.
       columns: what a table of examples may be named by in `--columns`.
     """
@@ -52,6 +54,7 @@ class Task:
     per_token = False
     needs_pooler = False
     uses_windows = False
+    loss_settings: tuple[str, ...] = ()
     max_length_default, stride_default = 128, 32
     columns: tuple[str, ...] = ("text", "text_pair", "label")
 
