@@ -192,8 +192,7 @@ FINETUNE_FLAGS = {
     },
     "--pooling": {
         "choices": ("cls", "mean", "max", "last_4_concat"),
-        "default": "mean",
-        "help": "of the tokens' vectors, for embedder (default %(default)s)",
+        "help": "of the tokens' vectors, for embedder (default: as in the checkpoint's embedder, or else mean)",
     },
     "--temperature": {
         "metavar": "T",

@@ -23,6 +23,7 @@ from keras_bert.cli.errors import UsageError
 from keras_bert.cli.recipe import write_recipe
 from keras_bert.cli.stage import check_folder, fingerprint, run_stage, write_json
 from keras_bert.training import text_files
+from keras_bert.training.finetune import PARTS
 from keras_bert.training.finetune import evaluate as evaluate_model
 from keras_bert.training.finetune import predict as ask_model
 from keras_bert.training.settings import FinetuneSettings
@@ -106,7 +107,9 @@ def finetune(arguments, console) -> int:
     expected |= {"seconds": round(sum(record["seconds"] for _, _, record in runs), 1)}
     write_recipe(summary["recipe"], expected, summary["environment"], out / "recipe.yaml")
     _write_results(summary, out)
-    console.say(f"{out / 'report.html'} and {out / 'metrics.json'} tell the rest; {time.monotonic() - started:.0f} s")
+    console.say(
+        f"{out / 'report.html'} and {out / 'metrics.json'} tell the rest; {time.monotonic() - started:.0f} s in all"
+    )
     print(json.dumps(_printed(summary), indent=2, ensure_ascii=False))
     return 0
 
@@ -166,8 +169,8 @@ def load_task(checkpoint: Path, name: str | None = None) -> tuple[Task, ModelFol
     """A trained model and its task; `name` says which where a checkpoint has heads for several."""
     source = open_source(checkpoint)
     head = source.task if name is None else TASKS[name].head
-    # An embedder's pooling has no weights, and what pretraining learns is a masked LM too.
-    if name and head not in (*source.heads, "embedder") and not (head == "masked_lm" and "pretraining" in source.heads):
+    # An embedder's pooling has no weights.
+    if name and head not in (*source.heads, *PARTS.get(source.task, ()), "embedder"):
         raise ValueError(
             f"Expected a model for {name} in {checkpoint}. Received: one for {source.task!r}; train it with keras-bert "
             f"finetune --task {name}, or leave --task out."
