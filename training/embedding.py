@@ -68,7 +68,7 @@ class Embedder(Task):
         return Table("texts", columns or {"text": []}, list(range(1, len(lines) + 1)))
 
     def learn(self, train: Table, dev: Table, settings: FinetuneSettings) -> None:
-        if settings.pooling not in (*POOLINGS, LAST_4):
+        if settings.pooling not in (None, *POOLINGS, LAST_4):
             raise ValueError(
                 f"pooling must be one of {', '.join((*POOLINGS, LAST_4))}. Received: pooling={settings.pooling!r}"
             )
@@ -97,12 +97,16 @@ class Embedder(Task):
         self.metric = "spearman" if "label" in examples else "mrr"
 
     def start_from(self, checkpoint: ModelFolder) -> None:
-        """Keeps the dense layer that a checkpoint's embedder may have behind its pooling."""
+        """Keeps the pooling of a checkpoint's embedder, and the dense layer that may be behind it."""
         self.options["projection"] = {}
+        asked = self.options["pooling"]
         if checkpoint.task != "embedder":
+            self.options["pooling"] = asked or "mean"
             return
         given = head_arguments(checkpoint.model, "embedder")
-        if tuple(given["pooling"]) != (self.options["pooling"],):
+        if asked is None:
+            self.options["pooling"] = list(given["pooling"])
+        elif tuple(given["pooling"]) != (asked,):
             raise ValueError(
                 f"Expected the pooling of the checkpoint's embedder, {' and '.join(given['pooling'])}. Received: "
                 f"pooling={self.options['pooling']!r}; change it, or give --new-head to begin with the encoder alone."
@@ -122,7 +126,7 @@ class Embedder(Task):
         return {"texts": np.array([numbers[text] for text in texts], np.int32).reshape(len(examples), -1)}
 
     def build_model(self, encoder: keras.Model) -> keras.Model:
-        return build_embedder(encoder, self.options["pooling"], **self.options.get("projection", {}))
+        return build_embedder(encoder, self.options["pooling"] or "mean", **self.options.get("projection", {}))
 
     def loss(self, settings):
         return ScoredPairs(settings.temperature) if self._scored else InBatchNegatives(settings.temperature)

@@ -286,10 +286,16 @@ class _Judge(keras.callbacks.Callback):
         return [row for row in self.log.rows if "epoch" in row]
 
     def best(self) -> dict:
-        """The row of the first epoch that none is better than; an undefined figure is the worst."""
-        key = f"val_{self.task.metric}"
-        sign = 1 if self.task.maximize else -1
-        return max(self.epochs(), key=lambda row: sign * row[key] if row.get(key) is not None else -math.inf)
+        """The row of the first epoch that none is better than.
+
+        Of equal figures the lower loss is better, and one that is undefined is the worst.
+        """
+        key, sign = f"val_{self.task.metric}", 1 if self.task.maximize else -1
+
+        def value(row):
+            return (sign * row[key] if row.get(key) is not None else -math.inf, -row["val_loss"])
+
+        return max(self.epochs(), key=value)
 
     def is_over(self) -> bool:
         """Whether so many epochs have passed without a better figure as early stopping allows."""

@@ -36,7 +36,8 @@ class FinetuneSettings:
         stays as it is. 0: no adapters.
       early_stopping: epochs without a better figure after which training ends; 0: never.
       restore_best: whether the model of the best epoch is kept, and not that of the last.
-      pooling: what becomes of the tokens' vectors (embedder): see `Pooling`, or "last_4_concat".
+      pooling: what becomes of the tokens' vectors (embedder): see `Pooling`, or "last_4_concat". None: as in the
+        checkpoint's embedder, or else "mean".
       temperature: what cosines are divided by in the loss over in-batch negatives (embedder).
       mask_rate: part of the tokens that is hidden (masked_lm).
       bad_answers: what becomes of an answer that does not stand at its offset (question_answerer): "skip", "refuse" or
@@ -66,7 +67,7 @@ class FinetuneSettings:
     lora_rank: int = 0
     early_stopping: int = 0
     restore_best: bool = True
-    pooling: str = "mean"
+    pooling: str | None = None
     temperature: float = 0.05
     mask_rate: float = 0.15
     bad_answers: str = "skip"
