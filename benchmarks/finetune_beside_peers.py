@@ -74,7 +74,7 @@ RECIPES = {
         "train": "peopledaily_ner/train_first_part.txt.gz",
         "dev": "peopledaily_ner/dev.txt",
         "rows": 2000,
-        "settings": {"epochs": 1, "batch-size": 16, "max-length": 128, "learning-rate": 2e-4},
+        "settings": {"epochs": 3, "batch-size": 16, "max-length": 128, "learning-rate": 5e-4},
         "scores": ["f1"],
     },
     "squad": {
