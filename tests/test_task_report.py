@@ -14,7 +14,6 @@ from keras_bert.training.metrics import (
     similarity_metrics,
     tagging_metrics,
 )
-from keras_bert.training.report_errors import entity_spans
 from keras_bert.training.squad_metrics import squad_metrics
 from keras_bert.training.task_report import figure_name, figure_text, write_task_report
 
@@ -286,24 +285,6 @@ def test_a_long_sentence_is_shown_from_before_its_first_error(tmp_path):
     assert "w300 X w301" in words
     assert "w289 " not in words
     assert "w350 " not in words
-
-
-def test_spans_are_seqevals():
-    from seqeval.metrics.sequence_labeling import get_entities
-
-    tags = ["O", "B-X", "I-X", "E-X", "S-X", "B-Y", "I-Y", "E-Y", "S-Y"]
-    for _ in range(500):
-        drawn = GENERATOR.choice(tags, GENERATOR.integers(0, 9)).tolist()
-        assert [(first, last - 1, kind) for first, last, kind in entity_spans(drawn)] == [
-            (first, last, kind) for kind, first, last in get_entities(drawn)
-        ], drawn
-
-
-def test_spans_of_the_other_letters_are_those_of_iobes():
-    for letters in ({"E": "L", "S": "U"}, {"I": "M"}):
-        for _ in range(200):
-            drawn = GENERATOR.choice(["O", "B-X", "I-X", "E-X", "S-X", "B-Y", "E-Y"], 6).tolist()
-            assert entity_spans([letters.get(tag[0], tag[0]) + tag[1:] for tag in drawn]) == entity_spans(drawn)
 
 
 def test_figures_as_people_write_them():

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from keras_bert.training.entities import entity_spans
 from keras_bert.training.plots import escape, is_number
 
 MOST_ERRORS = 20
@@ -72,29 +73,14 @@ def _tagged(error: Mapping) -> str:
     if not all(_ENTITY_TAG.fullmatch(tag) for tag in (*true, *predicted)):
         spans = [(index, index + 1, f"{predicted[index]} instead of {true[index]}") for index in wrong]
         return _sentence("", words, [(*span, "miss") for span in spans], start)
-    given, found = entity_spans(true), entity_spans(predicted)
+    # The rules of IOBES, whose prefixes are all there are, read the other schemes as well.
+    given, found = (
+        [(first, last, kind) for kind, first, last in entity_spans(tags, "IOBES")] for tags in (true, predicted)
+    )
     return "".join(
         _sentence(name, words, [(*span, "hit" if span in other else "miss") for span in spans], start)
         for name, spans, other in (("true", given, found), ("predicted", found, given))
     )
-
-
-def entity_spans(tags: Sequence[str]) -> list[tuple[int, int, str]]:
-    """Entities as (first word, word after the last, type), read as seqeval's default mode does.
-
-    BILOU and BMES, which seqeval does not know, are read as IOBES with other letters.
-    """
-    spans, before, kind = [], "O", ""
-    for index, tag in enumerate(tags):
-        prefix, _, new = tag.partition("-")
-        if prefix == "O":
-            pass
-        elif prefix in ("B", "S", "U") or before in ("O", "E", "S", "L", "U") or new != kind:
-            spans.append((index, index + 1, new))
-        else:
-            spans[-1] = (spans[-1][0], index + 1, new)
-        before, kind = prefix, new
-    return spans
 
 
 def _sentence(name: str, words: Sequence[str], spans: Sequence[tuple[int, int, str, str]], start: int) -> str:
