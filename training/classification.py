@@ -295,7 +295,7 @@ def few_of_each(examples: Table, ids: np.ndarray, per_class: int, seed: int) -> 
         if len(of_class) < per_class:
             raise ValueError(
                 f"{examples.name}: expected at least {per_class} rows of every class. Received: {len(of_class)} rows "
-                f"of class number {label}; ask for fewer."
+                f"with the label {examples['label'][of_class[0]]!r}; ask for fewer."
             )
         rows.extend(random.choice(of_class, per_class, replace=False))
     return examples.take(sorted(rows))

@@ -107,9 +107,7 @@ def finetune(arguments, console) -> int:
     expected |= {"seconds": round(sum(record["seconds"] for _, _, record in runs), 1)}
     write_recipe(summary["recipe"], expected, summary["environment"], out / "recipe.yaml")
     _write_results(summary, out)
-    console.say(
-        f"{out / 'report.html'} and {out / 'metrics.json'} tell the rest; {time.monotonic() - started:.0f} s in all"
-    )
+    console.say(f"{time.monotonic() - started:.0f} s in all; {out / 'report.html'} and metrics.json tell the rest")
     print(json.dumps(_printed(summary), indent=2, ensure_ascii=False))
     return 0
 

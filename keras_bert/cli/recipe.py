@@ -48,7 +48,8 @@ def _read(path: Path) -> dict:
     except FileNotFoundError:
         raise UsageError(f"Expected a recipe, a YAML file. Received: {path}, which does not exist.") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UsageError(f"Expected a recipe, a YAML file of flags, in {path}. Received: {error}") from error
+        said = " ".join(str(error).split())
+        raise UsageError(f"Expected a recipe, a YAML file of flags, in {path}. Received: {said}") from error
     if not isinstance(contents, dict) or not all(isinstance(key, str) for key in contents):
         raise UsageError(f"Expected a recipe, flags with their values, in {path}. Received: {contents!r:.100}")
     return {key: value for key, value in contents.items() if key not in NOTES}
