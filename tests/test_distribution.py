@@ -89,7 +89,8 @@ def test_pretraining(documents, tokenizer, quiet_config):
 
 
 @pytest.mark.slow
-def test_finetuning(documents, tokenizer, quiet_config):
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_finetuning(documents, tokenizer, quiet_config, accumulation_steps):
     texts = [sentence for document in documents[:8] for sentence in document][:42]
     labels = ["ab"[len(text) % 2] for text in texts]
     train, dev = (
@@ -97,6 +98,7 @@ def test_finetuning(documents, tokenizer, quiet_config):
     )
     checkpoint = kb.ModelFolder(kb.build_encoder(quiet_config), tokenizer, "encoder", 16)
     settings = FinetuneSettings(epochs=2, batch_size=8, max_length=12, learning_rate=5e-3)
+    settings = dataclasses.replace(settings, accumulation_steps=accumulation_steps)
     (one, one_report), (two, two_report) = (
         finetune(Classifier(tokenizer, 12), checkpoint, train, dev, dataclasses.replace(settings, strategy=strategy))
         for strategy in ("default", "mirrored")

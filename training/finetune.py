@@ -150,7 +150,7 @@ def finetune(
                 schedule,
                 weight_decay=settings.weight_decay,
                 rates=learning_rates(model, settings, epoch_steps),
-                gradient_accumulation_steps=settings.accumulation_steps if settings.accumulation_steps > 1 else None,
+                accumulation_steps=settings.accumulation_steps,
             ),
             loss=task.loss(settings),
             weighted_metrics=task.training_metrics(),
