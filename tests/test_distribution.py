@@ -104,7 +104,12 @@ def test_finetuning(documents, tokenizer, quiet_config, accumulation_steps):
         for strategy in ("default", "mirrored")
     )
     assert [row["step"] for row in two_report["curve"]] == [6, 10, 12]  # 42 rows: five batches of 8 and one of 2
-    assert_same_curve(one_report["curve"], two_report["curve"])
+    smooth = {"step", "epoch", "loss", "accuracy", "learning_rate", "val_loss"}  # areas jump where two ranks change
+    curves = (
+        [{key: row[key] for key in row if key in smooth} for row in report["curve"]]
+        for report in (one_report, two_report)
+    )
+    assert_same_curve(*curves)
     for first, second in zip(one.model.weights, two.model.weights, strict=True):
         np.testing.assert_allclose(second, first, atol=2e-4, err_msg=first.path)
 
