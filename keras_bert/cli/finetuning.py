@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import keras
+
 from keras_bert.atomic import scratch_folder
 from keras_bert.checkpoints import ModelFolder, find_checkpoint, load_source, open_source
 from keras_bert.cli import stages
@@ -66,6 +68,7 @@ def finetune(arguments, console) -> int:
     for seed in seeds:
         if len(seeds) > 1:
             console.say(f"seed {seed}")
+            keras.utils.clear_session(free_memory=True)  # the model of the seed before
         folder = out if len(seeds) == 1 else out / f"seed_{seed}"
         settings = stages.settings_of(FinetuneSettings, arguments, seed=seed, **lengths)
         record = run_stage(
