@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import NamedTuple
 
-from keras_bert.cli.finetune_arguments import FINETUNE_FLAGS, TASK
+from keras_bert.cli.finetune_arguments import DATA_NOTES, FINETUNE_FLAGS, TASK
 from keras_bert.version import __version__
 
 # Copies of what the packages that these belong to define, which a test compares: importing those takes seconds.
@@ -99,8 +99,8 @@ FLAGS = {
     "--train": {
         "metavar": "FILE",
         "type": _name,
-        "help": "labelled rows: .tsv, .csv or .jsonl, also .gz, with columns text, label and, if any, text_pair; other "
-        "tasks have others, and CoNLL, SQuAD and text files; or tfds:NAME",
+        "help": "labelled rows: .tsv, .csv or .jsonl, also .gz, with columns text, label and, if any, text_pair, or "
+        "tfds:NAME; other tasks of finetune have others (finetune --help)",
     },
     "--dev": {"metavar": "FILE", "type": _name, "help": "held-out rows, in the same form as --train"},
     "--columns": {
@@ -156,7 +156,7 @@ FLAGS = {
 
 class Command(NamedTuple):
     """One command: `defaults` are by argument name; `own` are its positional arguments, and flags whose values differ
-    from the other commands'; --debug is every command's."""
+    from the other commands'; `notes` stand before the examples; --debug is every command's."""
 
     summary: str
     required: str
@@ -164,6 +164,7 @@ class Command(NamedTuple):
     defaults: dict
     examples: tuple[str, ...]
     own: dict = {}
+    notes: str = ""
 
 
 _TRAINING = "--batch-size --max-length --learning-rate --seed --deterministic --strategy --precision"
@@ -208,6 +209,7 @@ COMMANDS = {
             "keras-bert finetune --recipe examples/recipes/sst2.yaml --checkpoint base --out model",
         ),
         FINETUNE_FLAGS,
+        DATA_NOTES,
     ),
     "evaluate": Command(
         "Score a model on labelled examples.",
@@ -302,13 +304,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"keras-bert {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (summary, required, optional, defaults, examples, own) in COMMANDS.items():
+    for name, (summary, required, optional, defaults, examples, own, notes) in COMMANDS.items():
         command = commands.add_parser(
             name,
             help=summary,
             description=summary,
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
+            epilog=notes + "examples:\n" + "\n".join(f"  {example}" for example in examples),
             allow_abbrev=False,
         )
         for flag in (*required.split(), *optional.split(), "--debug"):

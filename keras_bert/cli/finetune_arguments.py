@@ -83,6 +83,17 @@ TASK = {
     "metavar": "TASK",
     "help": f"one of {', '.join(FINETUNE_TASKS)} (default: what the model is for)",
 }
+DATA_NOTES = """\
+data, in .tsv, .csv or .jsonl files unless said otherwise, all of them also .gz, or tfds:NAME:
+  classifier, regression  text, label and, for pairs, text_pair
+  multi_label             text, labels (a list, or labels between commas) and, for pairs, text_pair
+  token_classifier        CoNLL (.conll, .txt, .conllu ...): first column the word, last the tag; .jsonl: words, tags
+  question_answerer       SQuAD's .json, v1.1 or v2.0; .jsonl: question, context, answers
+  multiple_choice         question (or text), choices, label
+  embedder                text, text_pair and, if any, label (a score) or negative
+  masked_lm               plain text, a blank line between documents
+
+"""
 # In the order in which --help shows them; the names are those of FinetuneSettings.
 FINETUNE_FLAGS = {
     "--task": {**TASK, "default": "classifier", "help": f"one of {', '.join(FINETUNE_TASKS)} (default %(default)s)"},
