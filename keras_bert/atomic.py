@@ -86,6 +86,32 @@ def _locked(path: Path) -> Iterator[bool]:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def in_use_by_one(folder: Path) -> Iterator[None]:
+    """Raises ValueError where another process is inside this block with the same folder."""
+    with _locked(folder) as locked:
+        if not locked and fcntl is not None and _is_locked(folder):
+            raise ValueError(
+                f"Expected a folder that nothing else writes to. Received: {folder}, where another run is at work; "
+                "wait for it, or choose another one."
+            )
+        yield
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a lock is refused because somebody has one, and not because the file system knows none."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False
+
+
 def _remove_leftovers(parent: Path, name: str) -> None:
     """Removes what runs that were killed left of `name`, and puts back what one of them had moved aside."""
     pattern = f".{glob.escape(name)}.????????"

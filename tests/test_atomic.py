@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_bert.atomic import atomic_file, atomic_folder, scratch_folder
+from keras_bert.atomic import atomic_file, atomic_folder, in_use_by_one, scratch_folder
 
 
 def tree(path):
@@ -114,3 +114,14 @@ def test_what_was_made_beside_a_scratch_goes_with_it(tmp_path):
     write(atomic_file, tmp_path / "x", "new")
     assert set(tree(tmp_path)) == {"x", ".y.abcdefgh.tmp"}
     assert not (tmp_path / "..x.abcdefgh.tmp_more").exists()
+
+
+def test_a_folder_is_in_use_by_one(tmp_path):
+    with (
+        in_use_by_one(tmp_path),
+        pytest.raises(ValueError, match="where another run is at work"),
+        in_use_by_one(tmp_path),
+    ):
+        pass
+    with in_use_by_one(tmp_path):
+        pass

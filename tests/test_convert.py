@@ -167,6 +167,26 @@ def test_predicting_with_classifiers_that_others_made(source, tmp_path):
     assert json.loads(said.out)["value"] == pytest.approx(expected, abs=1e-5)
 
 
+def test_what_a_training_settled_survives_hugging_faces_format(source, tmp_path):
+    folder = kb.load_model_folder(source("question_answerer"))
+    folder.segments, folder.options = 2, {"version_2": True, "no_answer_threshold": -1.5}
+    kb.save_checkpoint(folder, tmp_path / "hf", "hf")
+    again = kb.load_model_folder(tmp_path / "hf")
+    assert (again.segments, again.options) == (folder.segments, folder.options)
+
+
+def test_pairs_or_not_is_for_the_data_to_say_where_a_checkpoint_does_not(source, tmp_path):
+    (tmp_path / "dev.tsv").write_text("text\ttext_pair\tlabel\nw1\tw2\t是\nw2\tw1\tno\n", encoding="utf-8")
+    outcome = run("evaluate", "--checkpoint", source("classifier"), "--dev", tmp_path / "dev.tsv")
+    assert outcome.status == 0, outcome.err
+    model, tokenizer = kb.load_checkpoint(source("classifier"), task="classifier")
+    expected = model(kb.Preprocessor(tokenizer, 16)((["w1"], ["w2"])))[0]
+    said = json.loads(run("predict", "--checkpoint", source("classifier"), "w1\tw2").out)["probabilities"]
+    np.testing.assert_allclose(
+        [said[label] for label in ("no", "是", "maybe")], np.exp(expected) / np.exp(expected).sum(), atol=1e-5
+    )
+
+
 def test_an_empty_folder_is_filled_and_not_replaced(source, tmp_path, monkeypatch):
     """It may be a mounted disk, a link to one, or where the shell stands."""
     folder, link = tmp_path / "folder", tmp_path / "link"

@@ -266,3 +266,12 @@ def test_bfloat16(start, tokenizer):
     _, report = finetune(Embedder(tokenizer, 16), start, scored(16), scored(8), settings)
     assert np.isfinite(report["curve"][-1]["loss"])
     assert keras.config.dtype_policy().name == "float32"
+
+
+def test_a_score_that_only_some_pairs_have_is_no_oversight(tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"text": "a", "text_pair": "b", "label": 1}\n{"text": "a", "text_pair": "c"}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"pairs.jsonl, line 2: no label, which .*line 1 has"):
+        Embedder.read(file)
+    file.write_text('{"text": "a", "text_pair": "b", "label": 1}\n', encoding="utf-8")
+    assert Embedder.remarks(Embedder.read(file)) == [f"{file}: scored pairs (text, text_pair, label)"]

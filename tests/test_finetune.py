@@ -257,6 +257,25 @@ def test_accumulated_batches_are_one_large_batch(checkpoint, tokenizer):
         )
 
 
+def test_what_is_left_over_at_the_end_makes_an_update_too(checkpoint):
+    """More batches asked for than there are: all of them make the one update."""
+    texts, labels = ["the cat sat good", "a dog ran bad"] * 4, ["good", "bad"] * 4
+    settings = {"train": table(texts, labels), "epochs": 1, "warmup": 0.0, "batch_size": 4, "bucketing": False}
+    exact, many = (run(checkpoint, accumulation_steps=steps, **settings)[0] for steps in (2, 50))
+    before = values_of(checkpoint)
+    assert not np.array_equal(values_of(many)["pooler/kernel"], before["pooler/kernel"])
+    for path, value in values_of(exact).items():
+        if not path.startswith("embeddings/word"):  # rows that hardly learn: their direction is rounding
+            np.testing.assert_allclose(values_of(many)[path], value, atol=2e-4, err_msg=path)
+
+
+def test_what_a_kill_leaves_of_the_best_weights_is_no_obstacle(checkpoint, tmp_path):
+    (tmp_path / "best_9_temp").mkdir()
+    (tmp_path / "best_9_temp" / "part-00000-of-00001").write_bytes(b"half")
+    _, report = run(checkpoint, epochs=2, folder=tmp_path)
+    assert len(epochs_of(report)) == 2
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"label_smoothing": 0.1}, {"focal_gamma": 2.0}, {"class_weights": "balanced"}, {"class_weights": {"good": 3.0}}],

@@ -147,7 +147,7 @@ class BestWeights:
         if self.folder is not None:
             for old in self.folder.glob("best_*"):
                 if not old.name.startswith(tuple(f"best_{step}." for step in but)):
-                    old.unlink()
+                    shutil.rmtree(old) if old.is_dir() else old.unlink()  # a kill leaves a folder of TensorFlow's
 
 
 class Restart:

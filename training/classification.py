@@ -31,7 +31,9 @@ class TextTask(Task):
         return tables.read_table(source, columns, required, optional, split)
 
     @classmethod
-    def parse(cls, lines: Sequence[str], segments: int = 1) -> Table:
+    def parse(cls, lines: Sequence[str], segments: int | None = 1) -> Table:
+        if segments is None:  # a checkpoint that does not say: see what the lines look like
+            segments = 2 if all(line.count("\t") == 1 for line in lines) and lines else 1
         parts = [line.split("\t") for line in lines] if segments == 2 else [[line] for line in lines]
         for number, part in enumerate(parts, start=1):
             if len(part) != segments:
@@ -49,6 +51,8 @@ class TextTask(Task):
     def check_segments(self, table: Table) -> None:
         """Raises ValueError for single texts where the model reads pairs, and the other way round."""
         received = 2 if "text_pair" in table else 1
+        if self.segments is None:
+            self.segments = received
         if received != self.segments:
             forms = {1: "single texts (text)", 2: "pairs (text and text_pair)"}
             raise ValueError(

@@ -38,6 +38,12 @@ def read_tagged(
     if suffix == ".tsv":
         header = next(read_lines(source))[1].rstrip("\r\n").split("\t")
         is_table = is_table or bool(columns) or set(required).issubset(header) or "tags" in header[1:]
+        named = {*header} & {"text", "text_pair", "label", "labels", "question", "choices"}
+        if not is_table and len(named) > 1:
+            raise ValueError(
+                f"{source}, line 1: expected words and tags. Received a table of {', '.join(map(repr, header))}, which "
+                "is for another task; name its columns with --columns words=NAME,tags=NAME, or choose that --task."
+            )
     if is_table:
         return read_table(source, columns, required, optional=() if tags_required else ("tags",), split=split)
     if columns:

@@ -47,13 +47,18 @@ class Embedder(Task):
     def read(cls, source, columns=None, *, labelled=True, split="train") -> Table:
         if not labelled:
             return tables.read_table(source, columns, ("text",), ("text_pair",), split)
-        table = tables.read_table(source, columns, ("text", "text_pair"), ("label", "negative"), split)
+        table = tables.read_table(source, columns, ("text", "text_pair"), ("label", "negative"), split, ("label",))
         if "label" in table and "negative" in table:
             raise ValueError(
                 f"{table.name}: expected scored pairs (text, text_pair, label) or triplets (text, text_pair, negative)"
                 ". Received: rows with both a label and a negative; drop or rename one of these columns."
             )
         return table
+
+    @classmethod
+    def remarks(cls, examples: Table) -> list[str]:
+        kind = "triplets" if "negative" in examples else "scored pairs" if "label" in examples else "pairs, no scores"
+        return [f"{examples.name}: {kind} ({', '.join(examples.columns)})"]
 
     @classmethod
     def parse(cls, lines: Sequence[str], segments: int = 1) -> Table:

@@ -144,6 +144,11 @@ def finetune(
     with strategy.scope():
         model = _build(task, checkpoint, settings)
         set_trainable(model, settings)
+        if not model.trainable_weights:
+            raise ValueError(
+                f"Expected something to learn. Received: freeze={settings.freeze!r}, and a head of {task.name}, which "
+                "has no weights of its own; freeze less."
+            )
         schedule = LinearWarmupDecay(settings.learning_rate, int(total_steps * settings.warmup), total_steps)
         model.compile(
             optimizer=AdamW(
@@ -151,6 +156,7 @@ def finetune(
                 weight_decay=settings.weight_decay,
                 rates=learning_rates(model, settings, epoch_steps),
                 accumulation_steps=settings.accumulation_steps,
+                total_steps=total_steps,
             ),
             loss=task.loss(settings),
             weighted_metrics=task.training_metrics(),

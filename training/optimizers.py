@@ -25,6 +25,7 @@ class AdamW(keras.optimizers.AdamW):
       weight_decay: decoupled decay, relative to the learning rate.
       clip_norm: the greatest global norm of the gradient; None does not clip.
       accumulation_steps: batches whose mean gradient makes one update; a schedule counts batches.
+      total_steps: batches in all, the last of which makes an update with those that are left; None where nobody knows.
       rates: `(pattern, factor, first_step)`: variables whose path the pattern is found in learn at `factor` times the
         rate, and from that step on. The first that fits counts; a variable that none fits learns at the rate itself.
     """
@@ -38,6 +39,7 @@ class AdamW(keras.optimizers.AdamW):
         epsilon=1e-6,
         clip_norm=1.0,
         accumulation_steps=1,
+        total_steps=None,
         rates=(),
         name="adamw",
         **kwargs,
@@ -53,6 +55,7 @@ class AdamW(keras.optimizers.AdamW):
         )
         self.clip_norm = clip_norm
         self.accumulation_steps = accumulation_steps
+        self.total_steps = total_steps
         self._accumulators = []
         self.rates = [tuple(rate) for rate in rates]
         self._rate_of = {}
@@ -86,9 +89,15 @@ class AdamW(keras.optimizers.AdamW):
         if replicas > 1:
             grads = replica_context.all_reduce(tf.distribute.ReduceOp.SUM, grads)
         if batches > 1:
-            self._is_update = tf.equal((self.iterations + 1) % batches, 0)
+            self._is_update, share = tf.equal((self.iterations + 1) % batches, 0), 1.0
+            if self.total_steps is not None and self.total_steps % batches:
+                is_last = tf.equal(self.iterations + 1, self.total_steps)
+                self._is_update |= is_last
+                share = tf.where(is_last, batches / (self.total_steps % batches), 1.0)  # a mean over fewer
             places = [self._get_variable_index(variable) for variable in trainable_variables]
-            grads = [self._accumulators[place] + grad / batches for place, grad in zip(places, grads, strict=True)]
+            grads = [
+                (self._accumulators[place] + grad / batches) * share for place, grad in zip(places, grads, strict=True)
+            ]
         if self.clip_norm is not None:
             self._clip_scale = self.clip_norm / tf.maximum(tf.linalg.global_norm(grads), self.clip_norm)
         if replicas > 1:
@@ -139,5 +148,5 @@ class AdamW(keras.optimizers.AdamW):
         )
 
     def get_config(self):
-        own = {name: getattr(self, name) for name in ("clip_norm", "accumulation_steps", "rates")}
+        own = {name: getattr(self, name) for name in ("clip_norm", "accumulation_steps", "total_steps", "rates")}
         return {**super().get_config(), **own}

@@ -71,6 +71,7 @@ def read_table(
     required: Sequence[str] = ("text", "label"),
     optional: Sequence[str] = ("text_pair",),
     split: str = "train",
+    in_all_or_none: Sequence[str] = (),
 ) -> Table:
     """Reads a file whose first line (TSV, CSV) or whose keys (JSONL) name the columns, or `tfds:NAME#SPLIT`.
 
@@ -87,6 +88,7 @@ def read_table(
         required: columns that must be there.
         optional: columns to read where they are there. What a model learns (`label`, `labels`, `tags`) is left out
             unless every row has it; of any other column, all rows have a value or none.
+        in_all_or_none: columns that a model learns which only some rows may not have either.
         split: what `tfds:NAME` without `#SPLIT` reads: a split, or "dev" for `validation` or else `test`.
 
     Raises:
@@ -120,7 +122,9 @@ def read_table(
         after = " after its header" if suffix in (".tsv", ".csv") else ""
         raise ValueError(f"{name}: expected rows, but the file has none{after}.")
     table = Table(name, values, lines)
-    return Table(name, {column: values[column] for column in names if _is_complete(table, column)}, lines)
+    return Table(
+        name, {column: values[column] for column in names if _is_complete(table, column, in_all_or_none)}, lines
+    )
 
 
 def write_table(table: Table, path: str | os.PathLike) -> None:
@@ -263,11 +267,11 @@ def _check_row(row: dict, names: Mapping[str, str], required: Sequence[str], whe
             raise ValueError(f"{where}: choice {blank[0]} (from 0) is empty. Fill it in, or drop the row.")
 
 
-def _is_complete(table: Table, column: str) -> bool:
+def _is_complete(table: Table, column: str, in_all_or_none: Sequence[str]) -> bool:
     """Whether every row has a value; that only some have one is an error where it is not what a model learns."""
     values = table.columns[column]
     missing = [value is None or (column == "label" and not value.strip()) for value in values]
-    if any(missing) and not all(missing) and not KINDS[column].target:
+    if any(missing) and not all(missing) and (not KINDS[column].target or column in in_all_or_none):
         raise ValueError(
             f"{table.where(missing.index(True))}: no {column}, which {table.where(missing.index(False))} has. Give it "
             "in every row or in none."

@@ -213,7 +213,7 @@ def open_source(path: Path) -> Source:
         heads=_heads(tensors.shapes, description, has_pooler),
         labels=description.labels if description else None,
         max_length=description.max_length if description else config.max_position_embeddings,
-        segments=description.segments if description else 1,
+        segments=description.segments if description else None,
         problem_type=description.problem_type if description else None,
         options=description.options if description else {},
         ignored=_IGNORED,

@@ -50,6 +50,8 @@ def open_source(path: Path) -> Source:
     labels = _labels(values, path / "config.json")
     tokenizer = load_tokenizer(path)
     _check_tokenizer(values.get("tokenizer_hash"), tokenizer, path)
+    own = values.get("keras_bert") if isinstance(values.get("keras_bert"), dict) else {}
+    options = own.get("options") if isinstance(own.get("options"), dict) else {}
     return Source(
         name=str(path),
         format="hf",
@@ -60,7 +62,9 @@ def open_source(path: Path) -> Source:
         heads=_heads(values, architecture, rules, tensors.shapes, labels),
         labels=labels,
         max_length=_max_length(path, config),
+        segments=own.get("segments") if own.get("segments") in (1, 2) else None,
         problem_type=values.get("problem_type"),
+        options=options,
         ignored=re.compile(architecture.ignored),
         encoder_tensors=re.compile(f"{re.escape(prefix)}(embeddings|encoder|transformer|pooler)\\..*"),
         check=lambda task: _check_tied(task, values, architecture, prefix, tensors, path),
@@ -229,6 +233,8 @@ def _config_json(folder, config, model_type, architecture, task) -> dict:
         **{architecture.fields.get(name, name): value for name, value in fields.items()},
         "pad_token_id": folder.tokenizer.pad_id,
         "tokenizer_hash": folder.tokenizer.hash,
+        # What transformers has no field for, and passes on.
+        "keras_bert": {"segments": folder.segments, "options": folder.options},
         "dtype": "float32",
     }
     dropout = next((layer.rate for layer in folder.model.layers if layer.name == "classifier_dropout"), None)

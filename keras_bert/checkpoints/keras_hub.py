@@ -99,7 +99,7 @@ def open_source(path: Path) -> Source:
         heads=_heads(description, task_of_class, task, path),
         labels=description.labels if description else None,
         max_length=description.max_length if description else _max_length(path, config),
-        segments=description.segments if description else 1,
+        segments=description.segments if description else None,
         problem_type=description.problem_type if description else None,
         options=description.options if description else {},
         ignored=IGNORED,

@@ -82,7 +82,7 @@ def load_source(source: Source, task: str | None = None, *, num_classes: int | N
         plan.task,
         source.max_length,
         labels,
-        source.segments,
+        source.segments or 1,
         source.problem_type if plan.task == source.task else None,
         others,
         source.options if plan.task == source.task else {},

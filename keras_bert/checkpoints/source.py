@@ -51,7 +51,7 @@ class Source:
       heads: the tasks that the checkpoint has a head for, its own first, each with the arguments of its builder.
       labels: names of the classes, where it has any.
       max_length: tokens that a text was cut to in its training, or may have.
-      segments: 2 where its texts come in pairs.
+      segments: 2 where its texts come in pairs; None where it does not say.
       problem_type: what a classifier's logits mean, by transformers' names, where it says so.
       options: what else its training settled, where it says so.
       ignored: tensors that nothing reads, such as buffers.
@@ -71,7 +71,7 @@ class Source:
     heads: dict[str, dict] = dataclasses.field(default_factory=dict)
     labels: list[str] | None = None
     max_length: int | None = None
-    segments: int = 1
+    segments: int | None = None
     problem_type: str | None = None
     options: dict = dataclasses.field(default_factory=dict)
     ignored: re.Pattern = _NOTHING

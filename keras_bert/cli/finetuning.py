@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import hashlib
 import json
 import os
 import re
@@ -77,7 +78,7 @@ def finetune(arguments, console) -> int:
             {
                 "task": kind.name,
                 "checkpoint": fingerprint(stages.checkpoint_files(checkpoint)),
-                "rows": [_rows_fingerprint(path) for path in (arguments.train, arguments.dev)],
+                "rows": [_rows_fingerprint(arguments.train, train), _rows_fingerprint(arguments.dev, dev)],
                 "columns": arguments.columns,
                 "few_shot": arguments.few_shot,
                 "new_head": arguments.new_head,
@@ -121,9 +122,15 @@ def evaluate(arguments, console) -> int:
     checkpoint = find_checkpoint(arguments.checkpoint)
     if arguments.out:
         _refuse_checkpoint(Path(arguments.out), checkpoint)
+        if Path(arguments.out, "model.keras").exists():
+            raise UsageError(
+                f"Expected an --out without a model, whose figures would be lost. Received: {arguments.out}"
+            )
     task, folder = load_task(checkpoint, arguments.task)
     _check_columns(type(task), arguments.columns)
     dev = task.read(arguments.dev, arguments.columns, split="dev")
+    if isinstance(dev, Table) and task.labels and set(dev.get("label") or ["none"]) <= _numbers(task.labels):
+        task.labels = [str(index) for index in range(len(task.labels))]
     for line in task.remarks(dev):
         console.say(line)
     with console.progress("evaluate") as progress:
@@ -166,6 +173,12 @@ def predict(arguments, console) -> int:
     return 0
 
 
+def _numbers(labels: list[str]) -> set[str]:
+    """0, 1 ... where labels are no names but the LABEL_0, LABEL_1 ... that transformers gives classes without any."""
+    numbers = range(len(labels))
+    return {str(number) for number in numbers} if labels == [f"LABEL_{number}" for number in numbers] else set()
+
+
 def load_task(checkpoint: Path, name: str | None = None) -> tuple[Task, ModelFolder]:
     """A trained model and its task; `name` says which where a checkpoint has heads for several."""
     source = open_source(checkpoint)
@@ -184,14 +197,18 @@ def load_task(checkpoint: Path, name: str | None = None) -> tuple[Task, ModelFol
         one = folder.model.output.shape[-1] == 1
         folder.problem_type = "regression" if one else "single_label_classification"
     if name is None:
-        return task_of(folder), folder
+        task = task_of(folder)
+        task.segments = source.segments  # None where the data have to tell
+        return task, folder
     kind = TASKS[name]
     if kind.problem_type not in (None, folder.problem_type):
         raise ValueError(
             f"Expected a model for {kind.problem_type} in {checkpoint}. Received: one for {folder.problem_type}; leave "
             "--task out."
         )
-    return kind.of_folder(folder), folder
+    task = kind.of_folder(folder)
+    task.segments = source.segments
+    return task, folder
 
 
 def _read_input(task: Task, arguments):
@@ -257,9 +274,9 @@ def _lengths(kind: type[Task], arguments, checkpoint: Path) -> dict:
     return {"max_length": length, "stride": min(stride, length // 3) if arguments.stride is None else stride}
 
 
-def _rows_fingerprint(source: str) -> str:
+def _rows_fingerprint(source: str, examples) -> str:
     if source.startswith("tfds:"):
-        return source
+        return hashlib.sha256(repr(examples).encode()).hexdigest()
     return fingerprint(sorted(glob.glob(source))) if glob.has_magic(source) else fingerprint([source])
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from keras_bert.atomic import atomic_file
+from keras_bert.atomic import atomic_file, in_use_by_one
 from keras_bert.cli.console import Console, Progress
 from keras_bert.cli.errors import UsageError
 from keras_bert.version import __version__
@@ -46,7 +46,7 @@ def run_stage(
     console.say(f"{name} ...")
     started = time.monotonic()
     try:
-        with console.progress(name) as progress:
+        with in_use_by_one(folder), console.progress(name) as progress:
             report = work(folder, progress)
     except BaseException:
         if made:
