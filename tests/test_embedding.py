@@ -275,3 +275,11 @@ def test_a_score_that_only_some_pairs_have_is_no_oversight(tmp_path):
         Embedder.read(file)
     file.write_text('{"text": "a", "text_pair": "b", "label": 1}\n', encoding="utf-8")
     assert Embedder.remarks(Embedder.read(file)) == [f"{file}: scored pairs (text, text_pair, label)"]
+
+
+@pytest.mark.parametrize("settings", [{"freeze": "encoder"}, {"unfreeze_every": 1}], ids=str)
+def test_an_embedder_whose_encoder_is_frozen_has_nothing_to_learn(encoder, tokenizer, settings):
+    start = kb.ModelFolder(encoder, tokenizer, "encoder", 16)
+    settings = FinetuneSettings(epochs=1, batch_size=4, max_length=12, stride=2, **settings)
+    with pytest.raises(ValueError, match="learns from the first step on"):
+        finetune(Embedder(tokenizer, 12), start, pairs(8), pairs(8), settings)

@@ -238,9 +238,7 @@ def test_layer_decay_slows_lower_blocks(checkpoint):
 def test_accumulated_batches_are_one_large_batch(checkpoint, tokenizer):
     """Without dropout, four batches of two whose gradients are averaged are a batch of eight."""
     config = dataclasses.replace(
-        kb.encoder_of(checkpoint.model) and kb.config_of(checkpoint.model),
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
+        kb.config_of(checkpoint.model), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
     )
     quiet = kb.ModelFolder(kb.build_classifier(kb.build_encoder(config), 2), tokenizer, "classifier", 16)
     randomize(quiet.model)
@@ -289,16 +287,11 @@ def test_losses_that_are_not_plain_cross_entropy_learn_too(checkpoint, settings)
 def test_losses_are_those_of_their_papers(checkpoint):
     """The first loss that fit reports, of one batch, beside the formula on the untrained model's probabilities."""
     dev = learnable(16)
-    start = kb.ModelFolder(
-        randomize(kb.build_classifier(kb.encoder_of(checkpoint.model), 2, dropout=0.0)),
-        checkpoint.tokenizer,
-        "encoder",
-        16,
+    config = dataclasses.replace(
+        kb.config_of(checkpoint.model), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
     )
-    config = dataclasses.replace(kb.config_of(start.model), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    still = kb.build_classifier(kb.build_encoder(config), 2)
-    still.set_weights([w for w in start.model.get_weights() if w.dtype == np.float32][: len(still.get_weights())])
-    start.model = still
+    still = randomize(kb.build_classifier(kb.build_encoder(config), 2))
+    start = kb.ModelFolder(still, checkpoint.tokenizer, "classifier", 16)
     task = Classifier(checkpoint.tokenizer, 12)
     task.learn(dev, dev, SETTINGS)
     features = task.encode(dev)

@@ -15,7 +15,7 @@ FLAGS = {
     "columns": {"text": "sentence", "labels": "topics"},
     "learning_rate": 2e-05,
     "seeds": [1, 2, 3],
-    "class_weights": {"a b": 2.0, "c=d": 0.5},
+    "class_weights": {"a b": 2.0, "c=d": 0.5, "e, f": 1.0},
     "freeze": 2,
     "no_bucketing": True,
     "xla": False,
@@ -51,6 +51,11 @@ def test_the_command_line_wins(recipe, flag):
     path = recipe("checkpoint: base\ntrain: t.tsv\ndev: d.tsv\nepochs: 7\nseeds: [1, 2]\nout: mine\n")
     found = parse(*(part.format(path) for part in flag), "--epochs", 2, "--seeds", 5)
     assert (found["epochs"], found["seeds"], found["out"]) == (2, [5], "mine")
+
+
+def test_one_seed_wins_over_a_recipes_seeds(recipe):
+    found = parse("--recipe", recipe("checkpoint: b\ntrain: t\ndev: d\nout: o\nseeds: [3, 4]\n"), "--seed", 9)
+    assert (found["seeds"], found["seed"]) == (None, 9)
 
 
 def test_recipes_of_the_repository_are_flags():

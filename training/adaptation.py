@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 
 from keras_bert.encoder import layers_of
@@ -57,3 +59,13 @@ def learning_rates(model: keras.Model, settings: FinetuneSettings, steps_per_epo
     if settings.layer_decay == 1.0 and not wait:
         return []
     return [(f"(^|/){name}/", settings.layer_decay**depth, depth * wait) for depth, name in enumerate(names, start=1)]
+
+
+def check_learning(model: keras.Model, rates: Rates) -> None:
+    """Raises ValueError where no weight learns from the first step on: a head may have none of its own."""
+    late = [pattern for pattern, _, first_step in rates if first_step]
+    if all(any(re.search(pattern, weight.path) for pattern in late) for weight in model.trainable_weights):
+        raise ValueError(
+            "Expected something that learns from the first step on. Received: a head without weights of its own, all "
+            "else frozen at first; choose another freeze, or unfreeze_every=0."
+        )

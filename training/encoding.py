@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import keras
@@ -70,8 +70,8 @@ class Features:
         return self.encoding.lengths.reshape(-1, self.group).max(1, initial=0)
 
 
-def encode(preprocessor: keras.layers.Layer, *segments: Sequence) -> tuple[Encoding, dict[str, np.ndarray]]:
-    """Runs a preprocessor over any number of texts (or pairs of texts, or lists of words).
+def encode(preprocessor: keras.layers.Layer, *segments: Sequence[str]) -> tuple[Encoding, dict[str, np.ndarray]]:
+    """Runs a preprocessor over any number of texts or pairs of texts.
 
     Returns:
       The rows, with the preprocessor's other outputs for tokens among its values, and what it says of whole rows.
@@ -80,8 +80,8 @@ def encode(preprocessor: keras.layers.Layer, *segments: Sequence) -> tuple[Encod
     rows: dict[str, list] = {}
     lengths = []
     for start, stop in _slices(segments):
-        parts = [part[start:stop] for part in segments]
-        outputs = preprocessor(tuple(map(tf.constant, parts)) if len(parts) > 1 else _as_input(parts[0]))
+        parts = tuple(tf.constant(part[start:stop], tf.string) for part in segments)
+        outputs = preprocessor(parts if len(parts) > 1 else parts[0])
         outputs = {name: value.numpy() for name, value in outputs.items()}
         mask = outputs.pop("attention_mask").astype(bool)
         lengths.append(mask.sum(1))
@@ -100,21 +100,17 @@ def encode(preprocessor: keras.layers.Layer, *segments: Sequence) -> tuple[Encod
     return Encoding(values, row_splits), {name: np.concatenate(parts) for name, parts in rows.items()}
 
 
-def _as_input(part: Sequence):
-    return part if part and not isinstance(part[0], (str, bytes)) else tf.constant(part, tf.string)
-
-
-def _slices(segments: Sequence[Sequence]):
+def _slices(segments: Sequence[Sequence[str]]) -> Iterator[tuple[int, int]]:
     """Ranges of rows, each of at most _ROWS_AT_ONCE and, a single long text aside, _CHARS_AT_ONCE."""
-    count, start, chars = len(segments[0]), 0, 0
-    for row in range(count):
-        size = sum(len(part[row]) if isinstance(part[row], str) else sum(map(len, part[row])) for part in segments)
+    start, chars = 0, 0
+    for row, texts in enumerate(zip(*segments, strict=True)):
+        size = sum(map(len, texts))
         if row > start and (row - start >= _ROWS_AT_ONCE or chars + size > _CHARS_AT_ONCE):
             yield start, row
             start, chars = row, 0
         chars += size
-    if count:
-        yield start, count
+    if segments[0]:
+        yield start, len(segments[0])
 
 
 def plan_batches(

@@ -15,14 +15,14 @@ import numpy as np
 
 from keras_bert.checkpoints import ModelFolder, load_source, open_source
 from keras_bert.encoder import build_encoder, config_of
-from keras_bert.training.adaptation import learning_rates, merge_adapters, set_trainable
+from keras_bert.training.adaptation import check_learning, learning_rates, merge_adapters, set_trainable
 from keras_bert.training.callbacks import BestWeights, Progress, Restart, RunLog
 from keras_bert.training.distribution import PRECISIONS, check_batch_size, make_strategy, set_randomness
 from keras_bert.training.encoding import Features, make_dataset, padding_waste, plan_batches, run_model, steps_per_epoch
 from keras_bert.training.optimizers import AdamW
 from keras_bert.training.schedules import LinearWarmupDecay
 from keras_bert.training.settings import FinetuneSettings
-from keras_bert.training.task import LOSS_SETTINGS, Evaluation, Task
+from keras_bert.training.task import LOSS_SETTINGS, Evaluation, Task, are_unnamed
 
 PARTS = {"pretraining": ("masked_lm", "next_sentence")}  # heads that another one is made of
 MOST_CURVE_ROWS = 200  # of a run's log, besides one an epoch; each row waits for the device
@@ -58,7 +58,12 @@ def load_start(
 
 
 def _check_same_labels(labels: list[str] | None, problem_type: str | None, task: Task, name: str) -> None:
-    if labels and task.labels and sorted(labels) != sorted(task.labels) and not _are_numbers(labels, task.labels):
+    if (
+        labels
+        and task.labels
+        and sorted(labels) != sorted(task.labels)
+        and not (are_unnamed(labels) and len(labels) == len(task.labels))
+    ):
         raise ValueError(
             f"Expected training rows with the labels of {name}, {', '.join(map(repr, labels[:20]))}. Received: "
             f"{', '.join(map(repr, task.labels[:20]))}; correct the rows, or give --new-head to train a new last layer "
@@ -77,11 +82,6 @@ def _reorder_classes(folder: ModelFolder, labels: list[str]) -> None:
     kernel, bias = layer.get_weights()
     layer.set_weights([kernel[:, order], bias[order]])
     folder.labels = list(labels)
-
-
-def _are_numbers(labels: list[str], others: list[str]) -> bool:
-    """Whether a checkpoint's labels are no names but the LABEL_0, LABEL_1 that stand for none."""
-    return list(labels) == [f"LABEL_{index}" for index in range(len(others))]
 
 
 def finetune(
@@ -144,17 +144,14 @@ def finetune(
     with strategy.scope():
         model = _build(task, checkpoint, settings)
         set_trainable(model, settings)
-        if not model.trainable_weights:
-            raise ValueError(
-                f"Expected something to learn. Received: freeze={settings.freeze!r}, and a head of {task.name}, which "
-                "has no weights of its own; freeze less."
-            )
+        rates = learning_rates(model, settings, epoch_steps)
+        check_learning(model, rates)
         schedule = LinearWarmupDecay(settings.learning_rate, int(total_steps * settings.warmup), total_steps)
         model.compile(
             optimizer=AdamW(
                 schedule,
                 weight_decay=settings.weight_decay,
-                rates=learning_rates(model, settings, epoch_steps),
+                rates=rates,
                 accumulation_steps=settings.accumulation_steps,
                 total_steps=total_steps,
             ),

@@ -167,6 +167,11 @@ class Task:
         raise NotImplementedError
 
 
+def are_unnamed(labels: Sequence[str]) -> bool:
+    """Whether labels are no names but the LABEL_0, LABEL_1 ... that transformers gives classes without any."""
+    return list(labels) == [f"LABEL_{index}" for index in range(len(labels))]
+
+
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """-log softmax at the labels: `(N, C)` and `(N,)` to `(N,)`, in nats."""
     top = logits.max(-1, keepdims=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import NamedTuple
 
+from keras_bert.cli.argument_types import MOST_SEED, whole_number
 from keras_bert.cli.finetune_arguments import DATA_NOTES, FINETUNE_FLAGS, TASK
 from keras_bert.version import __version__
 
@@ -28,22 +29,7 @@ TASKS = (
     "embedder",
 )
 
-_MOST = 2**31 - 1  # what TensorFlow takes for a size
-_MOST_SEED = 2**32 - 1  # what NumPy takes
 _LEAST_LENGTH = 5  # [CLS] a [SEP] b [SEP]
-
-
-def _whole_number(least: int, most: int = _MOST):
-    def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, got {text!r}")
-        return value
-
-    return read
 
 
 def _rate(text: str) -> float:
@@ -82,10 +68,10 @@ FLAGS = {
         "help": "plain text, a blank line between documents, or Markdown (.md); also .gz; patterns in quotes work",
     },
     "--vocab": {"metavar": "FILE", "type": _name, "help": "vocab.txt, one piece a line"},
-    "--vocab-size": {"metavar": "N", "type": _whole_number(1), "help": "pieces to learn (default %(default)s)"},
+    "--vocab-size": {"metavar": "N", "type": whole_number(1), "help": "pieces to learn (default %(default)s)"},
     "--unused": {
         "metavar": "N",
-        "type": _whole_number(0),
+        "type": whole_number(0),
         "help": "places [unused1] to [unusedN] after [PAD], for pieces of your own (default: 99 as in BERT, 0 for a "
         "vocabulary of less than 1000 pieces)",
     },
@@ -110,18 +96,18 @@ FLAGS = {
     },
     "--epochs": {
         "metavar": "N",
-        "type": _whole_number(1),
+        "type": whole_number(1),
         "help": "passes over the training rows (default %(default)s)",
     },
-    "--steps": {"metavar": "N", "type": _whole_number(1), "help": "pretraining steps (default %(default)s)"},
+    "--steps": {"metavar": "N", "type": whole_number(1), "help": "pretraining steps (default %(default)s)"},
     "--batch-size": {
         "metavar": "N",
-        "type": _whole_number(1),
+        "type": whole_number(1),
         "help": "examples a step, over all replicas (default %(default)s)",
     },
     "--max-length": {
         "metavar": "N",
-        "type": _whole_number(_LEAST_LENGTH),
+        "type": whole_number(_LEAST_LENGTH),
         "help": "tokens a text is cut to, [CLS] and [SEP] included (default %(default)s)",
     },
     "--learning-rate": {
@@ -131,7 +117,7 @@ FLAGS = {
     },
     "--seed": {
         "metavar": "N",
-        "type": _whole_number(0, _MOST_SEED),
+        "type": whole_number(0, MOST_SEED),
         "default": 0,
         "help": "of everything random (default %(default)s)",
     },

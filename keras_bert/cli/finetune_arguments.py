@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
+
+from keras_bert.cli.argument_types import MOST_SEED, number, whole_number
 
 # Copies of what training.tasks and training.settings define, which a test compares: importing those takes seconds.
 FINETUNE_TASKS = (
@@ -17,32 +20,6 @@ FINETUNE_TASKS = (
 )
 
 
-def _number(least: float, most: float):
-    def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = least - 1
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"expected a number from {least:g} to {most:g}, got {text!r}")
-        return value
-
-    return read
-
-
-def _count(least: int, most: int = 2**31 - 1):
-    def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, got {text!r}")
-        return value
-
-    return read
-
-
 def _task(text: str) -> str:
     name = text.replace("-", "_")
     if name not in FINETUNE_TASKS:
@@ -54,7 +31,7 @@ def _freeze(text: str) -> str | int:
     if text in ("none", "embeddings", "encoder"):
         return text
     try:
-        return _count(0)(text)
+        return whole_number(0)(text)
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(
             f"expected none, embeddings, encoder or a number of blocks, got {text!r}"
@@ -64,17 +41,16 @@ def _freeze(text: str) -> str | int:
 def _class_weights(text: str) -> str | dict[str, float]:
     if text in ("none", "balanced"):
         return text
-    weights = {}
-    for pair in text.split(","):
-        label, equals, weight = pair.rpartition("=")
-        try:
-            weights[label] = float(weight)
-        except ValueError:
-            equals = ""
-        if not equals or not 0 <= weights.get(label, -1) < 1e6:
-            raise argparse.ArgumentTypeError(
-                f"expected none, balanced or LABEL=WEIGHT pairs, such as spam=5,ham=1, got {text!r}"
-            )
+    try:
+        # JSON can name any label, a recipe's mapping comes as such; pairs are quicker to type.
+        pairs = json.loads(text).items() if text.startswith("{") else (pair.rsplit("=", 1) for pair in text.split(","))
+        weights = {label: float(weight) for label, weight in pairs}
+    except (ValueError, TypeError, AttributeError):
+        weights = {}
+    if not weights or not all(0 <= weight < 1e6 for weight in weights.values()):
+        raise argparse.ArgumentTypeError(
+            f"expected none, balanced, LABEL=WEIGHT pairs, such as spam=5,ham=1, or a JSON object of them, got {text!r}"
+        )
     return weights
 
 
@@ -105,40 +81,40 @@ FINETUNE_FLAGS = {
     "--seeds": {
         "metavar": "N",
         "nargs": "+",
-        "type": _count(0, 2**32 - 1),
+        "type": whole_number(0, MOST_SEED),
         "help": "train once for each; DIR gets the best, seed_N/ all of them, metrics.json mean and deviation",
     },
     "--few-shot": {
         "metavar": "K",
-        "type": _count(1),
+        "type": whole_number(1),
         "help": "train on K examples of each class, drawn anew for each of --seeds",
     },
     "--max-length": {
         "metavar": "N",
-        "type": _count(5),
+        "type": whole_number(5),
         "help": "tokens that a text is cut to, [CLS] and [SEP] included; for questions and tags, tokens a window "
         " (default: 128, or 384 for question_answerer)",
     },
     "--stride": {
         "metavar": "N",
-        "type": _count(0),
+        "type": whole_number(0),
         "help": "tokens that a window shares with the one before (default: 32, or 128 for question_answerer)",
     },
     "--warmup": {
         "metavar": "PART",
-        "type": _number(0, 0.99),
+        "type": number(0, 0.99),
         "default": 0.1,
         "help": "of the steps, in which the rate rises (default %(default)s)",
     },
     "--weight-decay": {
         "metavar": "RATE",
-        "type": _number(0, 10),
+        "type": number(0, 10),
         "default": 0.01,
         "help": "but of biases and LayerNorm (default %(default)s)",
     },
     "--accumulation-steps": {
         "metavar": "N",
-        "type": _count(1),
+        "type": whole_number(1),
         "default": 1,
         "help": "batches whose gradients make one update (default %(default)s)",
     },
@@ -150,13 +126,13 @@ FINETUNE_FLAGS = {
     },
     "--label-smoothing": {
         "metavar": "PART",
-        "type": _number(0, 0.99),
+        "type": number(0, 0.99),
         "default": 0.0,
         "help": "of a label's weight that all classes share (default %(default)s)",
     },
     "--focal-gamma": {
         "metavar": "GAMMA",
-        "type": _number(0, 20),
+        "type": number(0, 20),
         "default": 0.0,
         "help": "focal loss, 2 being usual (default: cross-entropy)",
     },
@@ -168,7 +144,7 @@ FINETUNE_FLAGS = {
     },
     "--layer-decay": {
         "metavar": "FACTOR",
-        "type": _number(0.01, 1),
+        "type": number(0.01, 1),
         "default": 1.0,
         "help": "learning rate of each block over the block's above it (default %(default)s)",
     },
@@ -180,19 +156,19 @@ FINETUNE_FLAGS = {
     },
     "--unfreeze-every": {
         "metavar": "EPOCHS",
-        "type": _count(0),
+        "type": whole_number(0),
         "default": 0,
         "help": "begin with the head alone, and let one more block learn after so many epochs (default: all learn)",
     },
     "--lora-rank": {
         "metavar": "N",
-        "type": _count(0),
+        "type": whole_number(0),
         "default": 0,
         "help": "train adapters of this rank and the head alone; they are merged at the end (default: no adapters)",
     },
     "--early-stopping": {
         "metavar": "EPOCHS",
-        "type": _count(0),
+        "type": whole_number(0),
         "default": 0,
         "help": "stop after so many epochs without a better dev figure (default: never)",
     },
@@ -207,13 +183,13 @@ FINETUNE_FLAGS = {
     },
     "--temperature": {
         "metavar": "T",
-        "type": _number(0.001, 10),
+        "type": number(0.001, 10),
         "default": 0.05,
         "help": "of the cosines, for embedder (default %(default)s)",
     },
     "--mask-rate": {
         "metavar": "PART",
-        "type": _number(0.01, 0.9),
+        "type": number(0.01, 0.9),
         "default": 0.15,
         "help": "of the tokens, for masked_lm (default %(default)s)",
     },

@@ -16,13 +16,12 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import keras
-
 from keras_bert.atomic import scratch_folder
 from keras_bert.checkpoints import ModelFolder, find_checkpoint, load_source, open_source
 from keras_bert.cli import stages
 from keras_bert.cli.environment import describe_machine, now
 from keras_bert.cli.errors import UsageError
+from keras_bert.cli.finetune_arguments import FINETUNE_FLAGS
 from keras_bert.cli.recipe import write_recipe
 from keras_bert.cli.stage import check_folder, fingerprint, run_stage, write_json
 from keras_bert.training import text_files
@@ -32,7 +31,7 @@ from keras_bert.training.finetune import predict as ask_model
 from keras_bert.training.settings import FinetuneSettings
 from keras_bert.training.squad import Questions
 from keras_bert.training.tables import Table
-from keras_bert.training.task import Task
+from keras_bert.training.task import Task, are_unnamed
 from keras_bert.training.task_report import write_task_report
 from keras_bert.training.tasks import TASKS, task_of
 
@@ -54,6 +53,7 @@ def finetune(arguments, console) -> int:
     check_folder(out, "finetune")
     kind = TASKS[arguments.task]
     _check_columns(kind, arguments.columns)
+    _check_flags(kind, arguments)
     options = {"bad_answers": arguments.bad_answers} if arguments.task == "question_answerer" else {}
     train = kind.read(arguments.train, arguments.columns, split="train", **options)
     dev = kind.read(arguments.dev, arguments.columns, split="dev", **options)
@@ -69,7 +69,6 @@ def finetune(arguments, console) -> int:
     for seed in seeds:
         if len(seeds) > 1:
             console.say(f"seed {seed}")
-            keras.utils.clear_session(free_memory=True)  # the model of the seed before
         folder = out if len(seeds) == 1 else out / f"seed_{seed}"
         settings = stages.settings_of(FinetuneSettings, arguments, seed=seed, **lengths)
         record = run_stage(
@@ -129,8 +128,9 @@ def evaluate(arguments, console) -> int:
     task, folder = load_task(checkpoint, arguments.task)
     _check_columns(type(task), arguments.columns)
     dev = task.read(arguments.dev, arguments.columns, split="dev")
-    if isinstance(dev, Table) and task.labels and set(dev.get("label") or ["none"]) <= _numbers(task.labels):
-        task.labels = [str(index) for index in range(len(task.labels))]
+    if isinstance(dev, Table) and task.labels and are_unnamed(task.labels):
+        numbers = [str(number) for number in range(len(task.labels))]
+        task.labels = numbers if set(dev.get("label") or ()) <= {*numbers} else task.labels
     for line in task.remarks(dev):
         console.say(line)
     with console.progress("evaluate") as progress:
@@ -171,12 +171,6 @@ def predict(arguments, console) -> int:
     for prediction in found:
         print(json.dumps(prediction, ensure_ascii=False))
     return 0
-
-
-def _numbers(labels: list[str]) -> set[str]:
-    """0, 1 ... where labels are no names but the LABEL_0, LABEL_1 ... that transformers gives classes without any."""
-    numbers = range(len(labels))
-    return {str(number) for number in numbers} if labels == [f"LABEL_{number}" for number in numbers] else set()
 
 
 def load_task(checkpoint: Path, name: str | None = None) -> tuple[Task, ModelFolder]:
@@ -238,6 +232,22 @@ def _check_columns(kind: type[Task], columns: Mapping[str, str] | None) -> None:
     if unknown := [name for name in columns or () if name not in kind.columns]:
         known = f"--columns to name {', '.join(kind.columns)}" if kind.columns else "no --columns"
         raise UsageError(f"Expected {known}, for {kind.name}. Received: {', '.join(unknown)}")
+
+
+def _check_flags(kind: type[Task], arguments) -> None:
+    """Raises UsageError for a flag that was given although it belongs to another task."""
+    others = {name for task, names in _OF_ONE_TASK.items() if task != kind.name for name in names}
+    given = [name for name in sorted(others) if getattr(arguments, name) != FINETUNE_FLAGS[_flag(name)].get("default")]
+    given += ["stride"] if arguments.stride is not None and not kind.uses_windows else []
+    if given:
+        raise UsageError(
+            f"Expected flags that {kind.name} knows. Received: {', '.join(map(_flag, given))}, which would have no "
+            "effect; leave it out."
+        )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _count_shared(train, dev) -> int:

@@ -16,7 +16,10 @@ def with_recipe(argv: list[str]) -> list[str]:
     path = _named(argv) if argv[:1] == ["finetune"] else None
     if path is None:
         return argv
-    return [argv[0], *_as_flags(_read(path), path), *argv[1:]]
+    contents = _read(path)
+    if any(argument.partition("=")[0] == "--seed" for argument in argv):
+        contents.pop("seeds", None)  # which would win over the one seed that was asked for
+    return [argv[0], *_as_flags(contents, path), *argv[1:]]
 
 
 def write_recipe(flags: dict, expected: dict, environment: dict, path: Path) -> None:
@@ -71,6 +74,8 @@ def _as_flags(contents: dict, path: Path) -> list[str]:
             flags += [f"--{name}"] if value else []
         elif isinstance(value, list):
             flags += [f"--{name}", *map(str, value)]
+        elif isinstance(value, dict) and name == "class-weights":
+            flags += [f"--{name}", json.dumps(value, ensure_ascii=False)]
         elif isinstance(value, dict):
             flags += [f"--{name}", ",".join(f"{label}={part}" for label, part in value.items())]
         elif value is not None:
