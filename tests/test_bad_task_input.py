@@ -192,7 +192,7 @@ COMMANDS = [
         1,
         "max_length=16, stride=12; make max_length longer or stride smaller",
     ),
-    ("classifier", "--out new --pooling cls --stride 4", 2, "Received: --pooling, --stride, which would have no effect"),
+    ("classifier", "--out new --pooling cls --stride 4", 2, "Received: --pooling, --stride, which would"),
     ("masked_lm", "--out new --bad-answers find", 2, "masked_lm knows. Received: --bad-answers"),
     ("embedder", "--out new --batch-size 1", 1, "batch_size must be at least 2 for an embedder"),
     ("classifier", "--out new --recipe missing.yaml", 2, "missing.yaml, which does not exist"),
