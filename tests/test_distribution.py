@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tiny_config import tiny_config
 
 import keras_bert as kb
 from keras_bert.training.classification import Classifier
@@ -20,16 +21,7 @@ from keras_bert.training.tables import Table
 @pytest.fixture
 def quiet_config(tokenizer):
     """A tiny model without dropout: replicas draw their own."""
-    return kb.BertConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        max_position_embeddings=16,
-    )
+    return tiny_config(tokenizer, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
 
 
 def assert_same_curve(one, other):

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from bert_numpy import randomize
+from tiny_config import tiny_config
 
 import keras_bert as kb
 from keras_bert.training.encoding import make_dataset, plan_batches
@@ -20,14 +21,7 @@ TEXTS = ["the cat [MASK] on the mat.", "[MASK][MASK]北京", "a very good dog[MA
 
 @pytest.fixture(scope="module")
 def checkpoint(tokenizer):
-    config = kb.BertConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
-    )
+    config = tiny_config(tokenizer, max_position_embeddings=32)
     return kb.ModelFolder(randomize(kb.build_pretrainer(kb.build_encoder(config))), tokenizer, "pretraining", 16)
 
 

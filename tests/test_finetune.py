@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from bert_numpy import randomize
+from tiny_config import tiny_config
 
 import keras_bert as kb
 from keras_bert.training.callbacks import Restart
@@ -20,14 +21,7 @@ SETTINGS = FinetuneSettings(epochs=8, batch_size=8, max_length=12, learning_rate
 
 @pytest.fixture(scope="module")
 def checkpoint(tokenizer):
-    config = kb.BertConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=16,
-    )
+    config = tiny_config(tokenizer, num_hidden_layers=2)
     return kb.ModelFolder(kb.build_pretrainer(kb.build_encoder(config)), tokenizer, "pretraining", 16)
 
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from bert_numpy import randomize
+from tiny_config import tiny_config
 
 import keras_bert as kb
 from keras_bert.text import Preprocessor
@@ -33,15 +34,7 @@ def table(rows, **columns):
 
 @pytest.fixture(scope="module")
 def encoder(tokenizer):
-    config = kb.BertConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=16,
-        hidden_dropout_prob=0.0,
-    )
+    config = tiny_config(tokenizer, hidden_dropout_prob=0.0)
     return randomize(kb.build_encoder(config))
 
 

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tiny_config import tiny_config
 
-import keras_bert as kb
 from keras_bert.training.callbacks import Restart, RunLog
 from keras_bert.training.pretrain import PretrainSettings, pretrain, split_documents
 
@@ -17,15 +17,7 @@ SETTINGS = PretrainSettings(steps=60, batch_size=8, max_length=16, learning_rate
 
 @pytest.fixture
 def config(tokenizer):
-    return kb.BertConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=16,
-        hidden_dropout_prob=0.0,
-    )
+    return tiny_config(tokenizer, hidden_dropout_prob=0.0)
 
 
 @pytest.fixture(scope="module")

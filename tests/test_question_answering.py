@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from bert_numpy import randomize
+from tiny_config import tiny_config
 from tokenizer_reference import reference
 
 import keras_bert as kb
@@ -50,14 +51,7 @@ def learnable(size, seed=0, unanswered=0.4, longest=30):
 
 @pytest.fixture(scope="module")
 def checkpoint(tokenizer):
-    config = kb.BertConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
-    )
+    config = tiny_config(tokenizer, max_position_embeddings=32)
     return kb.ModelFolder(kb.build_pretrainer(kb.build_encoder(config)), tokenizer, "pretraining", 16)
 
 

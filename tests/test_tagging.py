@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from bert_numpy import randomize
+from tiny_config import tiny_config
 
 import keras_bert as kb
 from keras_bert.checkpoints import load_model_folder, save_checkpoint, save_model_folder
@@ -48,14 +49,7 @@ def learnable(size, seed=0, longest=12):
 
 @pytest.fixture(scope="module")
 def checkpoint(tokenizer):
-    config = kb.BertConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-    )
+    config = tiny_config(tokenizer, max_position_embeddings=64)
     return kb.ModelFolder(kb.build_pretrainer(kb.build_encoder(config)), tokenizer, "pretraining", 64)
 
 
