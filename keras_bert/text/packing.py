@@ -45,10 +45,10 @@ def _layout(segments, max_length, padding, truncation, pad_to_multiple_of):
     import tensorflow as tf
 
     check_packing(max_length, padding, truncation, pad_to_multiple_of)
-    check_same_rows([segment.nrows(tf.int32) for segment in segments])
     # (B, 1) from here on: LiteRT keeps a tensor and its reshaped copy in the same memory, and forgets about it when an
     # op writes its result over one of them while the other is still needed.
-    lengths = [tf.expand_dims(tf.cast(segment.row_lengths(), tf.int32), 1) for segment in segments]
+    with tf.control_dependencies(check_same_rows([segment.nrows(tf.int32) for segment in segments])):
+        lengths = [tf.expand_dims(tf.cast(segment.row_lengths(), tf.int32), 1) for segment in segments]
     starts = [tf.expand_dims(tf.cast(segment.row_starts(), tf.int32), 1) for segment in segments]
     kept = _truncate(lengths, max_length - 1 - len(segments), truncation)
     return Layout(starts, kept, padded_size(kept, max_length, padding, pad_to_multiple_of))
@@ -117,24 +117,33 @@ def padded_size(lengths, max_length, padding, pad_to_multiple_of):
     return (size + pad_to_multiple_of - 1) // pad_to_multiple_of * pad_to_multiple_of
 
 
-def check_same_rows(counts) -> None:
-    """Raises what `require` does unless all segments have as many rows as the first."""
-    for count in counts[1:]:
+def check_same_rows(counts) -> list:
+    """Raises what `require` does unless all segments have as many rows as the first.
+
+    Returns the checks of a graph, for what fails on such segments with a message of its own to wait for.
+    """
+    return [
         require(
             counts[0] == count,
             "Expected as many second segments as first ones. Received: batches of different sizes.",
         )
+        for count in counts[1:]
+    ]
 
 
-def require(rows_are_right, message: str) -> None:
-    """Raises unless all rows are right: ValueError, or `tf.errors.InvalidArgumentError` when a graph runs."""
+def require(rows_are_right, message: str):
+    """Raises unless all rows are right: ValueError, or `tf.errors.InvalidArgumentError` when a graph runs.
+
+    Returns the check, an op of the graph; None outside of one.
+    """
     import tensorflow as tf
 
     right = tf.reduce_all(rows_are_right)
     if not tf.executing_eagerly():
-        tf.debugging.Assert(right, [message])
-    elif not right:
+        return tf.debugging.Assert(right, [message])
+    if not right:
         raise ValueError(message)
+    return None
 
 
 class Layout:

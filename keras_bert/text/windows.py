@@ -72,13 +72,13 @@ class WindowPreprocessor(Preprocessor):
 
         segments = [as_batch(strings) for strings in split_segments(inputs)]
         count = len(segments)
-        check_same_rows([tf.size(strings) for strings in segments])
         # All segments at once: the tokenizer is most of the graph.
         ids, begins, ends = self.tokenizer.tokenize_with_offsets(tf.concat(segments, axis=0))
-        lengths, starts = (
-            tf.unstack(tf.reshape(tf.cast(rows, tf.int32), (count, -1, 1)))  # (B, 1) each
-            for rows in (ids.row_lengths(), ids.row_starts())
-        )
+        with tf.control_dependencies(check_same_rows([tf.size(strings) for strings in segments])):
+            lengths, starts = (
+                tf.unstack(tf.reshape(tf.cast(rows, tf.int32), (count, -1, 1)))  # (B, 1) each
+                for rows in (ids.row_lengths(), ids.row_starts())
+            )
         room = self.max_length - 1 - count - (tf.add_n(lengths) - lengths[-1])  # for the last segment, (B, 1)
         samples, skipped = self._windows(lengths[-1], room)
 
