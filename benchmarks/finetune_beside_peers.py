@@ -130,7 +130,7 @@ def run(command: list) -> tuple[str, int]:
 
 def flags(recipe: dict, train: pathlib.Path, data: pathlib.Path, seed: int) -> list:
     settings = [part for name, value in recipe["settings"].items() for part in (f"--{name}", value)]
-    columns = ["--columns", *recipe["columns"]] if "columns" in recipe else []
+    columns = ["--columns", ",".join(recipe["columns"])] if "columns" in recipe else []
     return ["--train", train, "--dev", data / recipe["dev"], *columns, *settings, "--seed", seed]
 
 

@@ -370,7 +370,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", required=True, help="a folder in Hugging Face's format")
     parser.add_argument("--train", required=True)
     parser.add_argument("--dev", required=True)
-    parser.add_argument("--columns", nargs="*", default=[], metavar="NAME=COLUMN")
+    parser.add_argument("--columns", metavar="NAME=COLUMN,...", help="as of keras-bert finetune")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--max-length", type=int, default=128)
@@ -380,7 +380,8 @@ def main() -> None:
     parser.add_argument("--train-rows", type=int, help="the first N rows, sentences or questions of the file")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
-    arguments.columns = dict(column.split("=", 1) for column in arguments.columns)
+    pairs = arguments.columns.split(",") if arguments.columns else []
+    arguments.columns = dict(pair.split("=", 1) for pair in pairs)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     print(json.dumps(finetune(arguments)))
