@@ -26,6 +26,7 @@ import numpy as np
 
 from keras_bert.atomic import atomic_file, in_use_by_one
 from keras_bert.text import Tokenizer, load_vocabulary, save_vocabulary
+from keras_bert.training.corpus_duplicates import EXACT, NEAR, mark_duplicates
 from keras_bert.training.corpus_plan import Plan
 from keras_bert.training.corpus_readers import DOCUMENT_BORDERS, cut_units, inputs_fingerprint
 from keras_bert.training.corpus_shards import ShardWriter
@@ -301,7 +302,12 @@ def _first_pass(pool: Workers, units, work: Path, progress: Progress) -> list[di
 def _make_plan(settings: CorpusSettings, work: Path, counts: list[dict]) -> tuple[dict, dict]:
     folders = [work / "units" / f"{number:06d}" for number in range(len(counts))]
     dropped = {"exact": 0, "near": 0, "empty": sum(found["empty"] for found in counts)}
-    marks: list[np.ndarray | None] = [None] * len(folders)
+    marks: list = [None] * len(folders)
+    if settings.deduplicate != "none":
+        threshold = settings.near_threshold if settings.deduplicate == "near" else None
+        marks = mark_duplicates(folders, threshold, work)
+        for name, mark in (("exact", EXACT), ("near", NEAR)):
+            dropped[name] = sum(int(np.count_nonzero(marked == mark)) for marked in marks)
     return Plan(settings, folders, marks).write(work / "plan"), dropped
 
 

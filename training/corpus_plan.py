@@ -10,8 +10,8 @@ import numpy as np
 
 from keras_bert.atomic import atomic_folder
 from keras_bert.training.corpus_draws import mix, mix_array
+from keras_bert.training.corpus_duplicates import DOCUMENT
 from keras_bert.training.corpus_shards import ENTRY
-from keras_bert.training.corpus_units import DOCUMENT
 
 # About 64 MB of rows of 128 places.
 TOKENS_PER_SHARD = 12_000_000

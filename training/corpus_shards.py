@@ -138,17 +138,24 @@ def _make_mask(settings, tokenizer):
     options = {} if settings.mask_unit == "token" else {"unit": settings.mask_unit}
     masker = Masker(tokenizer, settings.masking_rate, settings.most_predictions, **options)
 
-    def one(given, seed):
-        given = dict(given)
+    kinds = {name: tf.int32 for name in ("input_ids", "masked_lm_positions", "masked_lm_ids")}
+    kinds["masked_lm_weights"] = tf.float32
+
+    def one(row):
+        given, seed = dict(row[0]), row[1]
         return masker(given.pop("input_ids"), seed, **given)
 
+    # One row after the other in one graph: a tenth of the time of a dataset's map, and no threads.
+    @tf.function(reduce_retracing=True, autograph=False)
     def mask(given, seeds):
-        with tf.device("CPU:0"):
-            rows = tf.data.Dataset.from_tensor_slices((given, seeds)).map(one, deterministic=True)
-            (masked,) = rows.batch(len(seeds)).as_numpy_iterator()
-        return masked
+        return tf.map_fn(one, (given, seeds), fn_output_signature=kinds, parallel_iterations=1)
 
-    return mask
+    def mask_rows(given, seeds):
+        with tf.device("CPU:0"):
+            given = {name: tf.constant(values) for name, values in given.items()}
+            return {name: values.numpy() for name, values in mask(given, tf.constant(seeds)).items()}
+
+    return mask_rows
 
 
 def serialize(fields: dict[str, np.ndarray]):

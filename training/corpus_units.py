@@ -15,11 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from keras_bert.atomic import atomic_folder
-from keras_bert.training import corpus_duplicates, text_files
+from keras_bert.training import text_files
+from keras_bert.training.corpus_duplicates import DOCUMENT, signatures
 from keras_bert.training.corpus_readers import Part, read_documents
 
-# Sentences and tokens of a document, and 128 bits that tell its text from every other.
-DOCUMENT = np.dtype([("sentences", "<u4"), ("tokens", "<u8"), ("hash", "<u8", (2,))])
 _BATCH_CHARACTERS = 1 << 20
 _BATCH_SENTENCES = 8192
 
@@ -31,7 +30,7 @@ class UnitTokenizer:
       tokenizer: a `Tokenizer`.
       sentence_splitter: text to sentences; None: `text_files.split_sentences`.
       segmenter: text to words, for word_starts; None: none are written.
-      signatures: whether near duplicates will be looked for.
+      near_duplicates: whether they will be looked for.
     """
 
     def __init__(
@@ -41,20 +40,20 @@ class UnitTokenizer:
         text_field: str,
         sentence_splitter: Callable | None,
         segmenter: Callable | None,
-        signatures: bool,
+        near_duplicates: bool,
     ):
         self.tokenizer = tokenizer
         self.documents, self.text_field = documents, text_field
         self.split = sentence_splitter or text_files.split_sentences
         self.segmenter = segmenter
-        self.signatures = signatures
+        self.near_duplicates = near_duplicates
 
     def write(self, unit: Sequence[Part], folder: Path) -> dict:
         """Writes a unit's folder; returns its counts: documents, sentences, tokens, unknown and empty."""
         counts = {"documents": 0, "sentences": 0, "tokens": 0, "unknown": 0, "empty": 0}
         with atomic_folder(folder) as scratch:
             names = ["ids", "sentences", "documents"]
-            names += ["word_starts"] * (self.segmenter is not None) + ["signatures"] * self.signatures
+            names += ["word_starts"] * (self.segmenter is not None) + ["signatures"] * self.near_duplicates
             files = {name: open(scratch / name, "wb") for name in names}  # noqa: SIM115  closed below
             try:
                 for batch in self._batches(unit, counts):
@@ -119,8 +118,8 @@ class UnitTokenizer:
         }
         if word_starts is not None:
             arrays["word_starts"] = word_starts
-        if self.signatures:
-            arrays["signatures"] = corpus_duplicates.signatures(texts)
+        if self.near_duplicates:
+            arrays["signatures"] = signatures(texts)
         return arrays
 
 
