@@ -12,7 +12,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_bert.checkpoints import convert_checkpoint, find_checkpoint, inspect_checkpoint
-from keras_bert.cli import finetuning, quickstart, stages
+from keras_bert.cli import corpus, finetuning, quickstart, stages
 from keras_bert.cli.console import Console
 from keras_bert.cli.errors import UsageError
 from keras_bert.cli.stage import fingerprint, run_stage, write_json
@@ -169,6 +169,7 @@ tf.config.list_physical_devices()
 _COMMANDS = {
     "quickstart": _quickstart,
     "vocab": _vocab,
+    "corpus": corpus.corpus,
     "pretrain": _pretrain,
     "finetune": finetuning.finetune,
     "evaluate": finetuning.evaluate,
