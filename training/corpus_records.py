@@ -1,4 +1,4 @@
-"""Rows to serialized tf.train.Example protos, many at once: a tenth of the time that protobuf takes from Python lists.
+"""Rows to serialized tf.train.Example protos, many at once, in less than half of the time that protobuf takes.
 
 The bytes are those of `Example.SerializeToString(deterministic=True)`: an Example holds Features (field 1), which hold
 entries of a map (field 1), sorted, of a name (1) and a Feature (2), which holds a FloatList (2) or an Int64List (3),
