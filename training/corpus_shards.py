@@ -76,11 +76,11 @@ class ShardWriter:
 
     def load(self, entries: np.ndarray) -> Documents:
         """The documents of a plan, end to end."""
-        tokens = np.empty(int(entries["tokens"].sum()), np.int32)
+        kind = id_type(self.tokenizer.vocab_size)
+        tokens = np.empty(int(entries["tokens"].sum()), kind)
         lengths = np.empty(int(entries["sentences"].sum()), np.int64)
         starts = np.empty(len(tokens), np.uint8) if self.has_word_starts else None
         token = sentence = 0
-        kind = id_type(self.tokenizer.vocab_size)
         borders = np.flatnonzero(np.diff(entries["unit"], prepend=-1, append=-1))
         for first, last in zip(borders, borders[1:], strict=False):
             folder = self.work / "units" / f"{entries['unit'][first]:06d}"

@@ -7,6 +7,7 @@ Shape legend: E examples, R rows, S places of a row, T tokens of all documents.
 
 from __future__ import annotations
 
+import array
 import dataclasses
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -78,19 +79,21 @@ def make_examples(
             "one. Received: 1; separate documents by a blank line, or give more files."
         )
     bounds = documents.bounds()
-    examples: list[tuple[int, int, int, int, int]] = []
+    numbers = array.array("q")  # five for each example, in a sixth of the memory of tuples
     for copy in range(copies):
         for index, number in enumerate(documents.numbers.tolist()):
             draw = Draw(seed, number, copy)
             short = draw.chance(short_example_probability)
             target = draw.between(min(2, room), room) if short else room
             if objective == "nsp":
-                examples.extend(_next_sentence_pairs(bounds, index, target, room, draw))
+                found = _next_sentence_pairs(bounds, index, target, room, draw)
             elif objective == "sop":
-                examples.extend(_ordered_pairs(bounds[index], target, room, draw))
+                found = _ordered_pairs(bounds[index], target, room, draw)
             else:
-                examples.extend(_full_sentences(bounds[index], target, cut_sentences))
-    return np.array(examples, np.int64).reshape(-1, 5)
+                found = _full_sentences(bounds[index], target, cut_sentences)
+            for example in found:
+                numbers.extend(example)
+    return np.array(numbers, np.int64).reshape(-1, 5)
 
 
 def _next_sentence_pairs(bounds, index, target, room, draw):
