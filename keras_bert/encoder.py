@@ -14,6 +14,8 @@ def build_encoder(
     *,
     output_hidden_states: bool = False,
     output_attentions: bool = False,
+    packed: bool = False,
+    rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
     name: str = "bert",
 ) -> keras.Model:
@@ -25,6 +27,11 @@ def build_encoder(
         then the output of every block.
       output_attentions: adds "attentions", a list of `num_hidden_layers` tensors `(B, N, S, S)`: the attention
         probabilities of every block, before dropout.
+      packed: rows hold several documents, each of which gets what it gets alone in a row. `attention_mask` is then the
+        number of each token's document (1, 2, ...), 0 for padding, a document's tokens standing together; a document
+        has at most `max_position_embeddings` tokens, S may be more. The weights are those of an encoder that is not
+        packed, and with a mask of 0 and 1 so are the outputs, but for those of padding.
+      rematerialize: a training step computes the blocks a second time instead of keeping what lies between.
       dtype: a dtype policy, such as "mixed_bfloat16"; the global policy when None.
       name: the model's name.
 
@@ -57,6 +64,7 @@ def build_encoder(
             attention_dropout=config.attention_probs_dropout_prob,
             layer_norm_eps=config.layer_norm_eps,
             initializer_range=config.initializer_range,
+            rematerialize=rematerialize,
             dtype=dtype,
             name=f"block_{index}",
         )
@@ -72,7 +80,7 @@ def build_encoder(
             name="pooler",
         )
     inputs = make_inputs((None,))
-    outputs, word_table = connect(inputs, embeddings, blocks, pooler)
+    outputs, word_table = connect(inputs, embeddings, blocks, pooler, packed=packed)
     if not output_hidden_states:
         del outputs["hidden_states"]
     if not output_attentions:
@@ -89,15 +97,20 @@ def make_inputs(shape: tuple) -> dict:
 
 
 def connect(
-    inputs: dict, embeddings, blocks: list, pooler, *, first_token_only: bool = False
+    inputs: dict, embeddings, blocks: list, pooler, *, first_token_only: bool = False, packed: bool = False
 ) -> tuple[dict, keras.KerasTensor]:
     """Runs an encoder's layers on inputs `(B, S)`. Returns all that `build_encoder` may output, and the word table.
 
     `first_token_only` spares the last block the tokens that the pooler does not read; "sequence_output" is `(B, 1, D)`.
     """
     dtype = embeddings.dtype_policy.name  # layers without a get_config of their own need what JSON can hold
-    x, word_table = embeddings(inputs["input_ids"], inputs["token_type_ids"])
-    bias = layers.AttentionBias(dtype=dtype, name="attention_bias")(inputs["attention_mask"])
+    if packed:
+        positions = layers.DocumentPositions(dtype=dtype, name="document_positions")(inputs["attention_mask"])
+        x, word_table = embeddings(inputs["input_ids"], inputs["token_type_ids"], positions)
+        bias = layers.DocumentBias(dtype=dtype, name="document_bias")(inputs["attention_mask"])
+    else:
+        x, word_table = embeddings(inputs["input_ids"], inputs["token_type_ids"])
+        bias = layers.AttentionBias(dtype=dtype, name="attention_bias")(inputs["attention_mask"])
     hidden_states, attentions = [x], []
     for block in blocks:
         last = {"first_token_only": True} if first_token_only and block is blocks[-1] else {}
@@ -137,10 +150,13 @@ def config_of(model: keras.Model) -> BertConfig:
     )
 
 
-def encoder_of(model: keras.Model, name: str = "bert") -> keras.Model:
-    """The encoder inside a model built on one; the weights are shared, not copied."""
+def encoder_of(model: keras.Model, name: str = "bert", *, packed: bool | None = None) -> keras.Model:
+    """The encoder inside a model built on one; the weights are shared, not copied.
+
+    `packed` says whether its rows may hold several documents, see `build_encoder`; as in the model when None.
+    """
     inputs = make_inputs((None,))
-    outputs, word_table = connect(inputs, *layers_of(model))
+    outputs, word_table = connect(inputs, *layers_of(model), packed=is_packed(model) if packed is None else packed)
     outputs = {key: outputs[key] for key in ("sequence_output", "pooled_output") if key in outputs}
     return _encoder(inputs, outputs, word_table, name)
 
@@ -154,3 +170,8 @@ def layers_of(model: keras.Model) -> tuple:
         )
     pooler = next((layer for layer in model.layers if layer.name == "pooler"), None)
     return model.get_layer("embeddings"), blocks, pooler
+
+
+def is_packed(model: keras.Model) -> bool:
+    """Whether the rows of an encoder, or of a model built on one, may hold several documents."""
+    return any(isinstance(layer, layers.DocumentBias) for layer in model.layers)

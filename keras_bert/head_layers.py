@@ -50,12 +50,9 @@ class MaskedLMHead(keras.layers.Layer):
         self.built = True
 
     def call(self, x, word_table, positions):
-        batch, length = ops.shape(x)[0], ops.shape(x)[1]
-        rows = ops.expand_dims(ops.arange(batch, dtype=positions.dtype) * length, 1) + positions  # (B, M)
-        masked = ops.take(ops.reshape(x, (-1, self.hidden_size)), ops.reshape(rows, (-1,)), axis=0)  # (B * M, D)
-        hidden = self.layer_norm(self.transform(masked))
+        hidden = self.layer_norm(self.transform(_take_tokens(x, positions)))  # (B * M, D)
         logits = ops.matmul(hidden, ops.transpose(word_table)) + ops.cast(self.bias, self.compute_dtype)
-        return ops.reshape(logits, (batch, -1, self.vocab_size))
+        return ops.reshape(logits, (ops.shape(x)[0], -1, self.vocab_size))
 
     def compute_output_shape(self, x_shape, word_table_shape=None, positions_shape=None):
         return (x_shape[0], positions_shape[1], self.vocab_size)
@@ -69,6 +66,24 @@ class MaskedLMHead(keras.layers.Layer):
             "layer_norm_eps": self.layer_norm_eps,
             "initializer_range": self.initializer_range,
         }
+
+
+def _take_tokens(x, positions):
+    """The hidden states, `(B, S, D)`, at positions `(B, M)` -> `(B * M, D)`."""
+    batch, length, width = ops.shape(x)
+    rows = ops.expand_dims(ops.arange(batch, dtype=positions.dtype) * length, 1) + positions  # (B, M)
+    return ops.take(ops.reshape(x, (-1, width)), ops.reshape(rows, (-1,)), axis=0)
+
+
+@keras.saving.register_keras_serializable("keras_bert")
+class TokensAt(keras.layers.Layer):
+    """The hidden states at some positions: `(B, S, D)` and `(B, K)` integers in [0, S) -> `(B, K, D)`."""
+
+    def call(self, x, positions):
+        return ops.reshape(_take_tokens(x, positions), (*ops.shape(positions), ops.shape(x)[2]))
+
+    def compute_output_shape(self, x_shape, positions_shape):
+        return (*positions_shape, x_shape[2])
 
 
 @keras.saving.register_keras_serializable("keras_bert")

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import keras
 
 from keras_bert import layers
-from keras_bert.encoder import config_of, connect, layers_of, make_inputs
-from keras_bert.head_layers import LAST_4, FlattenChoices, MaskedLMHead, Pooling, SpanLogits, UnflattenChoices
+from keras_bert.encoder import config_of, connect, is_packed, layers_of, make_inputs
+from keras_bert.head_layers import LAST_4, FlattenChoices, MaskedLMHead, Pooling, SpanLogits, TokensAt, UnflattenChoices
 from keras_bert.model import BertModel
 
 
@@ -57,6 +57,7 @@ def build_question_answerer(encoder: keras.Model, *, name: str = "bert_question_
       A model from the encoder's inputs to {"start_logits": `(B, S)`, "end_logits": `(B, S)`} of the answer's first and
       last token.
     """
+    _check_one_text(encoder)
     logits = _dense(encoder, 2, "logits")(encoder.output["sequence_output"])
     start, end = SpanLogits(dtype="float32", name="span")(logits)
     return BertModel(encoder.input, {"start_logits": start, "end_logits": end}, name=name)
@@ -118,14 +119,23 @@ def build_pretrainer(encoder: keras.Model, *, name: str = "bert_pretrainer") -> 
     Returns:
       A model from the encoder's inputs and "masked_lm_positions", int32 `(B, M)`, to
       {"masked_lm": logits `(B, M, V)`, "next_sentence": logits `(B, 2)`, where class 0 is "B follows A"}.
+      On a packed encoder it has one more input, "cls_positions", int32 `(B, K)`: where the [CLS] of each of a row's
+      documents stands, any place where a row has fewer; and "next_sentence" is `(B, K, 2)`.
     """
     _check_pooler(encoder)
-    positions = _positions()
+    inputs = {**encoder.input, "masked_lm_positions": _positions()}
+    pooled = encoder.output["pooled_output"]
+    if is_packed(encoder):
+        inputs["cls_positions"] = _positions("cls_positions")
+        *_, pooler = layers_of(encoder)
+        dtype = encoder.get_layer("embeddings").dtype_policy.name  # see `connect`
+        first_tokens = TokensAt(dtype=dtype, name="first_tokens")
+        pooled = pooler(first_tokens(encoder.output["sequence_output"], inputs["cls_positions"]))  # (B, K, D)
     outputs = {
-        "masked_lm": _masked_lm(encoder, positions),
-        "next_sentence": _dense(encoder, 2, "next_sentence")(encoder.output["pooled_output"]),
+        "masked_lm": _masked_lm(encoder, inputs["masked_lm_positions"]),
+        "next_sentence": _dense(encoder, 2, "next_sentence")(pooled),
     }
-    return BertModel({**encoder.input, "masked_lm_positions": positions}, outputs, name=name)
+    return BertModel(inputs, outputs, name=name)
 
 
 def build_embedder(
@@ -154,6 +164,7 @@ def build_embedder(
       A model from the encoder's inputs to `(B, D)`, `(B, D * number of poolings)`, `(B, D * 4)` for "last_4_concat", or
       `(B, projection_size)`, float32.
     """
+    _check_one_text(encoder)
     x = encoder.output["sequence_output"]
     if pooling == LAST_4 or list(pooling) == [LAST_4]:
         x, pooling = _last_4(encoder), "mean"
@@ -173,6 +184,7 @@ def _check_classes(num_classes):
 def _pooled_output(encoder, inputs):
     """The pooled output alone: the last block computes nothing for the tokens that it does not come from."""
     _check_pooler(encoder)
+    _check_one_text(encoder)
     return connect(inputs, *layers_of(encoder), first_token_only=True)[0]["pooled_output"]
 
 
@@ -181,6 +193,14 @@ def _check_pooler(encoder):
         raise ValueError(
             "Expected an encoder with a pooler, whose output this head reads. Received: one without; build it from a "
             "config with pooler_act='tanh'."
+        )
+
+
+def _check_one_text(encoder):
+    if is_packed(encoder):
+        raise ValueError(
+            "Expected an encoder whose rows hold one text each, which is what this head answers for. Received: a "
+            "packed one; pass encoder_of(encoder, packed=False), which shares its weights."
         )
 
 
@@ -205,8 +225,8 @@ def _dense(encoder, units, name, **kwargs):
     return keras.layers.Dense(units, kernel_initializer=initializer, dtype="float32", name=name, **kwargs)
 
 
-def _positions():
-    return keras.Input(shape=(None,), dtype="int32", name="masked_lm_positions")
+def _positions(name="masked_lm_positions"):
+    return keras.Input(shape=(None,), dtype="int32", name=name)
 
 
 def _masked_lm(encoder, positions, hidden_act=None, layer_norm_eps=None):

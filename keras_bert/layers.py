@@ -108,6 +108,34 @@ class LayerNormalization(keras.layers.LayerNormalization):
         return ops.cast(ops.reshape(y, ops.shape(inputs)), self.compute_dtype)
 
 
+class _DrawnSeed(keras.random.SeedGenerator):
+    """Stands where Keras expects a generator, and gives a seed that was drawn already; it has no state of its own."""
+
+    def __init__(self, seed):
+        self.drawn = seed
+
+    def next(self, ordered=True):
+        return self.drawn
+
+
+@keras.saving.register_keras_serializable("keras_bert")
+class Dropout(keras.layers.Dropout):
+    """`keras.layers.Dropout` whose seed can be drawn beforehand: what is computed a second time must drop the same.
+
+    Call arguments:
+      seed: from `draw_seed`; None draws one.
+    """
+
+    def draw_seed(self):
+        """The seed of the next call; None where nothing is dropped."""
+        return self.seed_generator.next() if self.rate > 0 else None
+
+    def call(self, inputs, training=False, seed=None):
+        if seed is None or not training:
+            return super().call(inputs, training=training)
+        return keras.random.dropout(inputs, self.rate, noise_shape=self.noise_shape, seed=_DrawnSeed(seed))
+
+
 @keras.saving.register_keras_serializable("keras_bert")
 class Embeddings(keras.layers.Layer):
     """Sum of word, position and token-type embeddings, normalised, with dropout.
@@ -115,6 +143,7 @@ class Embeddings(keras.layers.Layer):
     Call arguments:
       input_ids, token_type_ids: `(B, S)` integers. S may be at most `max_position_embeddings`. With a
         `type_vocab_size` of 0 the token types are not looked at.
+      position_ids: `(B, S)` integers below `max_position_embeddings`; 0, 1, 2, ... when None. With them S is unbounded.
 
     Returns: `(embeddings, word_table)`, `(B, S, D)` and `(V, D)`; MaskedLMHead multiplies with the latter.
     """
@@ -143,7 +172,7 @@ class Embeddings(keras.layers.Layer):
         self.layer_norm = LayerNormalization(epsilon=layer_norm_eps, dtype=self.dtype_policy, name="layer_norm")
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
 
-    def build(self, input_ids_shape, token_type_ids_shape=None):
+    def build(self, input_ids_shape, token_type_ids_shape=None, position_ids_shape=None):
         initializer = TruncatedNormal(self.initializer_range)
         width = self.hidden_size
         self.word_table = self.add_weight(
@@ -166,8 +195,7 @@ class Embeddings(keras.layers.Layer):
         """The word embeddings of ids, `(B, S)` -> `(B, S, D)`."""
         return ops.cast(ops.take(self.word_table, input_ids, axis=0), self.compute_dtype)
 
-    def call(self, input_ids, token_type_ids, training=None):
-        length = ops.shape(input_ids)[1]
+    def call(self, input_ids, token_type_ids, position_ids=None, training=None):
         x = self.look_up(input_ids)  # (B, S, D)
         if self.type_vocab_size:
             # A product with one-hot rows: its gradient is a product too; a gather's would scatter B * S rows into two.
@@ -175,11 +203,14 @@ class Embeddings(keras.layers.Layer):
                 ops.one_hot(token_type_ids, self.type_vocab_size, dtype=self.compute_dtype),
                 ops.cast(self.token_type_table, self.compute_dtype),
             )  # (B, S, D)
-        positions = ops.cast(self.position_table, self.compute_dtype)[:length]  # (S, D)
-        x = x + ops.expand_dims(positions, 0)
+        table = ops.cast(self.position_table, self.compute_dtype)
+        if position_ids is None:
+            x = x + ops.expand_dims(table[: ops.shape(input_ids)[1]], 0)  # (1, S, D)
+        else:
+            x = x + ops.take(table, position_ids, axis=0)  # (B, S, D)
         return self.dropout(self.layer_norm(x), training=training), ops.cast(self.word_table, self.compute_dtype)
 
-    def compute_output_shape(self, input_ids_shape, token_type_ids_shape=None):
+    def compute_output_shape(self, input_ids_shape, token_type_ids_shape=None, position_ids_shape=None):
         return (*input_ids_shape, self.hidden_size), (self.vocab_size, self.hidden_size)
 
     def get_config(self):
@@ -209,6 +240,42 @@ class AttentionBias(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_bert")
+class DocumentBias(keras.layers.Layer):
+    """As `AttentionBias`, from each token's document, for rows that hold several: none attends to another's tokens.
+
+    Turns document numbers, `(B, S)` with 0 for padding, into `(B, 1, S, S)` to add to attention scores.
+    """
+
+    def call(self, documents):
+        visible = _same_document(documents) & ops.expand_dims(documents > 0, 1)  # (B, S, S)
+        bias = (1.0 - ops.cast(visible, self.compute_dtype)) * ATTENTION_MASK_BIAS
+        return ops.expand_dims(bias, 1)  # (B, 1, S, S)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], 1, input_shape[1], input_shape[1])
+
+
+@keras.saving.register_keras_serializable("keras_bert")
+class DocumentPositions(keras.layers.Layer):
+    """Each token's place in its document, from document numbers `(B, S)`: 0, 1, 2, ... 0, 1, ...; padding has 0.
+
+    The tokens of a document stand one behind the other.
+    """
+
+    def call(self, documents):
+        first = ops.argmax(ops.cast(_same_document(documents), "int32"), axis=-1)  # (B, S), of the same number
+        places = ops.arange(ops.shape(documents)[1], dtype="int32") - ops.cast(first, "int32")
+        return ops.where(documents > 0, places, 0)
+
+    def compute_output_spec(self, documents):
+        return keras.KerasTensor(documents.shape, dtype="int32")
+
+
+def _same_document(documents):
+    return ops.equal(ops.expand_dims(documents, 2), ops.expand_dims(documents, 1))  # (B, S, S)
+
+
+@keras.saving.register_keras_serializable("keras_bert")
 class SelfAttention(keras.layers.Layer):
     """Multi-head self-attention with one product for query, key and value, and the output projection.
 
@@ -216,6 +283,7 @@ class SelfAttention(keras.layers.Layer):
       x: `(B, S, D)`.
       attention_bias: `(B, 1, 1, S)` or `(B, 1, S, S)`, added to the scores.
       first_token_only: compute what comes out for the first token, and nothing else.
+      seed: of the dropout, drawn beforehand; None draws one.
 
     Returns: `(output, probabilities)`, `(B, S, D)` and `(B, N, S, S)`, the latter before dropout; of the first token
     only, `(B, 1, D)` and `(B, N, 1, S)`.
@@ -237,14 +305,14 @@ class SelfAttention(keras.layers.Layer):
             hidden_size, kernel_initializer=init, dtype=self.dtype_policy, name="output"
         )
         self.softmax = keras.layers.Softmax(dtype="float32", name="softmax")
-        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+        self.dropout = Dropout(dropout, dtype=self.dtype_policy, name="dropout")
 
     def build(self, x_shape, attention_bias_shape=None):
         self.qkv.build((None, self.hidden_size))
         self.output_dense.build((None, self.hidden_size))
         self.built = True
 
-    def call(self, x, attention_bias, first_token_only=False, training=None):
+    def call(self, x, attention_bias, first_token_only=False, training=None, seed=None):
         length, heads, size = ops.shape(x)[1], self.num_heads, self.hidden_size // self.num_heads
         qkv = self.qkv(ops.reshape(x, (-1, self.hidden_size)))  # (B * S, 3 * D)
         query, key, value = (
@@ -258,7 +326,7 @@ class SelfAttention(keras.layers.Layer):
         # A token alone attends to itself: no need for the softmax, which Keras warns of where it can see the size.
         probabilities = ops.ones_like(scores) if x.shape[1] == 1 else self.softmax(scores)
         probabilities = ops.cast(probabilities, self.compute_dtype)
-        context = ops.matmul(self.dropout(probabilities, training=training), value)  # (B, N, S, H)
+        context = ops.matmul(self.dropout(probabilities, training=training, seed=seed), value)  # (B, N, S, H)
         context = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, self.hidden_size))  # (B * S, D)
         shape = (-1, 1, self.hidden_size) if first_token_only else ops.shape(x)
         return ops.reshape(self.output_dense(context), shape), probabilities
@@ -321,6 +389,10 @@ class FeedForward(keras.layers.Layer):
 class EncoderBlock(keras.layers.Layer):
     """Self-attention and feed-forward, each with dropout, a residual sum and LayerNorm after it (post-norm).
 
+    With `rematerialize` a training step keeps the block's input alone, and computes what lies between a second time for
+    the gradient (Chen et al. 2016, section 4): memory against about a third more time. No gradient then comes from the
+    probabilities.
+
     Call arguments:
       x: `(B, S, D)`.
       attention_bias: `(B, 1, 1, S)` or `(B, 1, S, S)`, added to the scores.
@@ -340,6 +412,7 @@ class EncoderBlock(keras.layers.Layer):
         attention_dropout=0.0,
         layer_norm_eps=1e-12,
         initializer_range=0.02,
+        rematerialize=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -351,16 +424,17 @@ class EncoderBlock(keras.layers.Layer):
         self.attention_dropout = attention_dropout
         self.layer_norm_eps = layer_norm_eps
         self.initializer_range = initializer_range
+        self.rematerialize = rematerialize
         policy = self.dtype_policy
         self.attention = SelfAttention(
             hidden_size, num_heads, attention_dropout, initializer_range, dtype=policy, name="attention"
         )
-        self.attention_dropout_layer = keras.layers.Dropout(dropout, dtype=policy, name="attention_dropout")
+        self.attention_dropout_layer = Dropout(dropout, dtype=policy, name="attention_dropout")
         self.attention_norm = LayerNormalization(epsilon=layer_norm_eps, dtype=policy, name="attention_norm")
         self.feed_forward = FeedForward(
             hidden_size, intermediate_size, hidden_act, initializer_range, dtype=policy, name="feed_forward"
         )
-        self.feed_forward_dropout = keras.layers.Dropout(dropout, dtype=policy, name="feed_forward_dropout")
+        self.feed_forward_dropout = Dropout(dropout, dtype=policy, name="feed_forward_dropout")
         self.feed_forward_norm = LayerNormalization(epsilon=layer_norm_eps, dtype=policy, name="feed_forward_norm")
 
     def build(self, x_shape, attention_bias_shape=None):
@@ -370,12 +444,25 @@ class EncoderBlock(keras.layers.Layer):
         self.built = True
 
     def call(self, x, attention_bias, first_token_only=False, training=None):
+        if not (self.rematerialize and training):
+            return self._forward(x, attention_bias, first_token_only, training)
+        # The seeds are drawn once: in the second computation they would be others. They and the bias, which no weight
+        # stands behind, come by closure: they need no gradient.
+        dropouts = (self.attention.dropout, self.attention_dropout_layer, self.feed_forward_dropout)
+        seeds = [dropout.draw_seed() for dropout in dropouts]
+        output = keras.remat(lambda x: self._forward(x, attention_bias, first_token_only, training, seeds)[0])(x)
+        # Beside it, for whoever asks: as another output of the function above they would be kept for its gradient.
+        # A graph in which nobody asks does not compute them.
+        _, probabilities = self.attention(x, attention_bias, first_token_only=first_token_only, training=False)
+        return output, ops.stop_gradient(probabilities)
+
+    def _forward(self, x, attention_bias, first_token_only, training, seeds=(None, None, None)):
         attended, probabilities = self.attention(
-            x, attention_bias, first_token_only=first_token_only, training=training
+            x, attention_bias, first_token_only=first_token_only, training=training, seed=seeds[0]
         )
         x = x[:, :1] if first_token_only else x
-        x = self.attention_norm(x + self.attention_dropout_layer(attended, training=training))
-        transformed = self.feed_forward_dropout(self.feed_forward(x), training=training)
+        x = self.attention_norm(x + self.attention_dropout_layer(attended, training=training, seed=seeds[1]))
+        transformed = self.feed_forward_dropout(self.feed_forward(x), training=training, seed=seeds[2])
         return self.feed_forward_norm(x + transformed), probabilities
 
     def get_config(self):
@@ -389,6 +476,7 @@ class EncoderBlock(keras.layers.Layer):
             "attention_dropout": self.attention_dropout,
             "layer_norm_eps": self.layer_norm_eps,
             "initializer_range": self.initializer_range,
+            "rematerialize": self.rematerialize,
         }
 
 

@@ -137,3 +137,35 @@ def test_a_saved_model_trains_on_as_it_would_have(tmp_path):
     np.testing.assert_allclose(histories[0]["loss"], histories[1]["loss"], rtol=1e-6)
     for ours, theirs in zip(again.weights, model.weights, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6, err_msg=ours.path)
+
+
+@pytest.mark.parametrize("clip", [None, 1.0, 1e3])
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_the_gradients_norm_can_be_read(clip, accumulation_steps):
+    """That of the last update's mean gradient, before clipping; between updates it stays."""
+    values, norms = variables(), []
+    optimizer = AdamW(1e-2, clip_norm=clip, accumulation_steps=accumulation_steps)
+    assert optimizer.gradient_norm is None
+    optimizer.build(values)
+    step = tf.function(lambda grads: optimizer.apply(grads, values))
+    for index in range(4):
+        step(gradients(index))
+        norms.append(float(optimizer.gradient_norm))
+    flat = [np.concatenate([np.ravel(grad) for grad in gradients(index)]) for index in range(4)]
+    if accumulation_steps == 1:
+        expected = [np.linalg.norm(one) for one in flat]
+    else:
+        first, second = (np.linalg.norm((flat[i] + flat[i + 1]) / 2) for i in (0, 2))
+        expected = [0.0, first, first, second]
+    np.testing.assert_allclose(norms, expected, rtol=1e-5)
+
+
+def test_the_norm_changes_no_checkpoint(tmp_path):
+    """Neither Keras' files nor TensorFlow's, so that older ones are read as before."""
+    values = variables()
+    optimizer = AdamW(1e-2)
+    optimizer.build(values)
+    assert len(optimizer.variables) == 2 + 2 * len(values)  # step, rate, and two moments each
+    names = [name for name, _ in tf.train.list_variables(tf.train.Checkpoint(one=optimizer).write(f"{tmp_path}/c"))]
+    assert len([name for name in names if "/_variables/" in name]) == len(optimizer.variables)
+    assert not [name for name in names if "norm" in name]

@@ -1,4 +1,4 @@
-"""AdamW as BERT uses it, on TensorFlow's fused Adam kernel."""
+"""AdamW as BERT uses it, on TensorFlow's fused Adam kernel, and what every optimizer here does beside its update."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import tensorflow as tf
 NO_DECAY = re.compile(r"(^|/)(bias|gamma|beta)$")
 
 
-@keras.saving.register_keras_serializable("keras_bert")
-class AdamW(keras.optimizers.AdamW):
-    """AdamW (Loshchilov and Hutter 2019) that spares biases and LayerNorm and clips by the global norm.
+class ClippingOptimizer(keras.optimizers.AdamW):
+    """Two moments a variable, clipping by the global norm, accumulation, rates that differ; a subclass has the update.
 
-    It differs from `keras.optimizers.AdamW` in four ways: the update is one fused kernel a variable (a third of the
-    time on a CPU); the variables without decay follow from their names, so that a reloaded optimizer has them too; the
-    norm is taken after the gradients of all replicas are summed, so that clipping does not depend on their number; and
-    gradients are accumulated in a way that several replicas can take (Keras' `gradient_accumulation_steps` cannot).
+    It differs from Keras' in three ways: the variables without decay follow from their names, so that a reloaded
+    optimizer has them too; the norm is taken after the gradients of all replicas are summed, so that clipping does not
+    depend on their number; and gradients are accumulated in a way that several replicas can take (Keras'
+    `gradient_accumulation_steps` cannot).
+
+    `gradient_norm` is a variable with the global norm of the last update's gradient, before clipping. It belongs to no
+    checkpoint: every update sets it.
 
     Args:
       learning_rate: a float or a schedule.
@@ -41,7 +43,6 @@ class AdamW(keras.optimizers.AdamW):
         accumulation_steps=1,
         total_steps=None,
         rates=(),
-        name="adamw",
         **kwargs,
     ):
         super().__init__(
@@ -50,7 +51,6 @@ class AdamW(keras.optimizers.AdamW):
             beta_1=beta_1,
             beta_2=beta_2,
             epsilon=epsilon,
-            name=name,
             **kwargs,
         )
         self.clip_norm = clip_norm
@@ -62,6 +62,13 @@ class AdamW(keras.optimizers.AdamW):
         self._without_decay = set()
         # Of the current step, shared by every variable's update.
         self._beta_powers = self._clip_scale = self._is_update = None
+        # In a dictionary that neither Keras nor TensorFlow looks into: checkpoints stay as they were without it.
+        self.__dict__["_untracked"] = {}
+
+    @property
+    def gradient_norm(self):
+        """The global norm of the last update's gradient before clipping, a scalar variable; None before `build`."""
+        return self._untracked.get("gradient_norm")
 
     def build(self, var_list):
         super().build(var_list)
@@ -75,6 +82,10 @@ class AdamW(keras.optimizers.AdamW):
         for variable in var_list:
             fits = (rate for rate in self.rates if re.search(rate[0], variable.path))
             self._rate_of[self._var_key(variable)] = next(fits, ("", 1.0, 0))
+        with self._distribution_strategy.scope():
+            self._untracked["gradient_norm"] = keras.Variable(
+                0.0, dtype="float32", trainable=False, aggregation="only_first_replica", name="gradient_norm"
+            )
 
     def _apply_weight_decay(self, variables):
         """Left to `update_step`, where the variable is in the cache already."""
@@ -98,8 +109,12 @@ class AdamW(keras.optimizers.AdamW):
             grads = [
                 (self._accumulators[place] + grad / batches) * share for place, grad in zip(places, grads, strict=True)
             ]
+        norm = tf.cast(tf.linalg.global_norm(grads), tf.float32)
         if self.clip_norm is not None:
-            self._clip_scale = self.clip_norm / tf.maximum(tf.linalg.global_norm(grads), self.clip_norm)
+            self._clip_scale = self.clip_norm / tf.maximum(norm, self.clip_norm)
+        if batches > 1:
+            norm = tf.where(self._is_update, norm, self.gradient_norm)
+        self.gradient_norm.assign(norm)
         if replicas > 1:
             # The superclass sums over the replicas again: hand it an equal part from each.
             grads = [grad / replicas for grad in grads]
@@ -129,11 +144,38 @@ class AdamW(keras.optimizers.AdamW):
             rate = rate * factor
         if first_step:
             rate = tf.where(self.iterations >= first_step, rate, tf.zeros_like(rate))
-        index = self._get_variable_index(variable)
-        if self.weight_decay and self._var_key(variable) not in self._without_decay:
+        gradient = tf.cast(gradient, dtype)
+        if self.clip_norm is not None:
+            gradient = gradient * tf.cast(self._clip_scale, dtype)
+        self._update_variable(gradient, variable, rate)
+
+    def _decays(self, variable) -> bool:
+        return self._var_key(variable) not in self._without_decay
+
+    def _update_variable(self, gradient, variable, rate):
+        """Updates one variable and its moments with a clipped gradient, at its own rate."""
+        raise NotImplementedError
+
+    def get_config(self):
+        own = {name: getattr(self, name) for name in ("clip_norm", "accumulation_steps", "total_steps", "rates")}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("keras_bert")
+class AdamW(ClippingOptimizer):
+    """AdamW (Loshchilov and Hutter 2019) that spares biases and LayerNorm and clips by the global norm.
+
+    The update is one fused kernel a variable, a third of the time on a CPU. Arguments: see `ClippingOptimizer`.
+    """
+
+    def __init__(self, *args, name="adamw", **kwargs):
+        super().__init__(*args, name=name, **kwargs)
+
+    def _update_variable(self, gradient, variable, rate):
+        dtype, index = variable.dtype, self._get_variable_index(variable)
+        if self.weight_decay and self._decays(variable):
             variable.assign(variable * (1.0 - rate * self.weight_decay))
         beta_1_power, beta_2_power = self._beta_powers
-        gradient = tf.cast(gradient, dtype)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[index].value.handle,
@@ -144,9 +186,5 @@ class AdamW(keras.optimizers.AdamW):
             beta1=self.beta_1,
             beta2=self.beta_2,
             epsilon=self.epsilon,
-            grad=gradient if self.clip_norm is None else gradient * tf.cast(self._clip_scale, dtype),
+            grad=gradient,
         )
-
-    def get_config(self):
-        own = {name: getattr(self, name) for name in ("clip_norm", "accumulation_steps", "total_steps", "rates")}
-        return {**super().get_config(), **own}

@@ -78,8 +78,21 @@ def find_files(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[P
     return files
 
 
-def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
+def read_lines(
+    path: str | os.PathLike,
+    start: int = 0,
+    end: int | None = None,
+    most_bytes: int | None = None,
+    *,
+    empty: bool = False,
+) -> Iterator[tuple[int, str]]:
     """Yields (line number from 1, line with its line end) of one UTF-8 file, plain or `.gz`, a BOM taken off.
+
+    Args:
+        start, end: bytes of a plain file to read from and to, each at the beginning of a line; lines are counted from
+            `start`, and `line_number` gives the numbers in the file.
+        most_bytes: a longer line is an error.
+        empty: an empty file has no lines, rather than being an error.
 
     Raises:
         FileNotFoundError: no such file.
@@ -90,13 +103,23 @@ def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
         raise ValueError(f"{path}: expected a file, received a folder. Name the files in it, for example {path}/*.txt")
     if not path.exists():
         raise FileNotFoundError(f"{path}: file does not exist (looked in {Path.cwd()}). Check the spelling.")
-    offset = 0
+    offset = start
     compressed = path.suffix.lower() == ".gz"
     try:
         with gzip.open(path, "rb") if compressed else open(path, "rb") as file:
-            for number, raw in enumerate(file, start=1):
-                yield number, _decode(raw, path, number, offset)
+            if start:
+                file.seek(start)
+            raws = iter(file) if most_bytes is None else iter(lambda: file.readline(most_bytes + 1), b"")
+            for number, raw in enumerate(raws, start=1):
+                if most_bytes is not None and len(raw) > most_bytes:
+                    raise ValueError(
+                        f"{path}, line {line_number(path, start, number)}: expected lines of at most "
+                        f"{most_bytes >> 20} MB. Received a longer one; put line ends between its paragraphs."
+                    )
+                yield number, _decode(raw, path, number, offset, start)
                 offset += len(raw)
+                if end is not None and offset >= end:
+                    break
     except EOFError as error:
         raise ValueError(
             f"{path}: the gzip file ends after {offset} bytes of text, before its own end: it was cut off while it was "
@@ -107,8 +130,17 @@ def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
             f"{path}: expected a gzip file because of its name, but it cannot be unpacked ({error}). Compress it with "
             "gzip, or take .gz off its name if it is plain text."
         ) from error
-    if not offset:
+    if not offset and not empty:
         raise ValueError(f"{path}: the file is empty; expected UTF-8 text.")
+
+
+def line_number(path: str | os.PathLike, start: int, number: int) -> int:
+    """The number in a file of the line that is the `number`th from byte `start` on."""
+    if not start:
+        return number
+    with open(path, "rb") as file:
+        blocks = iter(lambda: file.read(min(1 << 20, start - file.tell())), b"")
+        return number + sum(block.count(b"\n") for block in blocks)
 
 
 def text_suffix(path: str | os.PathLike) -> str:
@@ -141,35 +173,48 @@ def _plain_blocks(path: Path) -> Iterator[list[str]]:
 
 
 def _markdown_blocks(path: Path) -> Iterator[list[str]]:
-    """Headings and horizontal rules are markup, not text; `#` within a fenced code block is no heading."""
     lines: list[str] = []
-    fenced = False
-    for _, line in read_lines(path):
-        if line.lstrip().startswith(("```", "~~~")):
-            fenced = not fenced
-            lines.append("\n")
-        elif _HEADING.match(line) and not fenced:
+    for line in markdown_lines(line for _, line in read_lines(path)):
+        if line is None:
             yield lines
             lines = []
-        elif _RULE.match(line):
-            lines.append("\n")
         else:
             lines.append(line)
     yield lines
 
 
-def _decode(raw: bytes, path: Path, number: int, offset: int) -> str:
-    if number == 1:
+def markdown_lines(lines: Iterable[str]) -> Iterator[str | None]:
+    """The lines of Markdown that are text, a blank one for other markup, and None for a heading.
+
+    Headings and horizontal rules are markup, not text; `#` within a fenced code block is no heading.
+    """
+    fenced = False
+    for line in lines:
+        if line.lstrip().startswith(("```", "~~~")):
+            fenced = not fenced
+            yield "\n"
+        elif _HEADING.match(line) and not fenced:
+            yield None
+        elif _RULE.match(line):
+            yield "\n"
+        else:
+            yield line
+
+
+def _decode(raw: bytes, path: Path, number: int, offset: int, start: int = 0) -> str:
+    if number == 1 and not start:
         if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise ValueError(f"{path}: expected UTF-8, received UTF-16. Convert it: iconv -f UTF-16 -t UTF-8 {path}")
         if raw.startswith(b"\x1f\x8b"):
             raise ValueError(f"{path}: expected text, received a gzip file. Give it a name that ends in .gz")
         raw = raw.removeprefix(b"\xef\xbb\xbf")
     if b"\0" in raw:
+        number = line_number(path, start, number)
         raise ValueError(f"{path}, line {number}: expected UTF-8 text, received a binary file (it holds a zero byte).")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
+        number = line_number(path, start, number)
         raise ValueError(
             f"{path}, line {number}: expected UTF-8, but the byte 0x{raw[error.start]:02x} at offset "
             f"{offset + error.start} is not. Convert the file, for example from Chinese GB18030: "

@@ -1,0 +1,420 @@
+"""The corpus of pretraining on disk: text files to shards of examples, with a manifest that says what they are.
+
+    DIR/train-00000-of-00004.tfrecord ...   tf.train.Example, fields as google-research/bert names them
+    DIR/dev-00000-of-00001.tfrecord         documents that are held out
+    DIR/vocab.txt
+    DIR/manifest.json                       written last
+    DIR/.work/                              until then: what is finished, for a run that goes on
+
+The first pass turns units of text into ids (corpus_units.py), the plan between the passes says which document goes
+where (corpus_plan.py), and the second pass makes the shards (corpus_shards.py). Every draw is a function of the seed
+and what it is for, so that the number of workers and restarts change no byte.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from keras_bert.atomic import atomic_file, in_use_by_one
+from keras_bert.text import Tokenizer, load_vocabulary, save_vocabulary
+from keras_bert.training.corpus_duplicates import EXACT, NEAR, mark_duplicates
+from keras_bert.training.corpus_plan import Plan
+from keras_bert.training.corpus_readers import DOCUMENT_BORDERS, cut_units, inputs_fingerprint
+from keras_bert.training.corpus_shards import ShardWriter
+from keras_bert.training.corpus_units import UnitTokenizer, callable_name, find_callable, read_counts
+from keras_bert.training.corpus_workers import Workers, default_workers
+from keras_bert.training.pretraining_examples import OBJECTIVES, SHORT_EXAMPLE_PROBABILITY
+
+SCHEMA_VERSION = 1
+MASKINGS = ("dynamic", "static")
+MASK_UNITS = ("token", "whole_word", "span")
+DEDUPLICATIONS = ("none", "exact", "near")
+# A vocabulary that leaves more of the text unknown than this belongs to another language or another case.
+UNKNOWN_WARNING_PART = 0.05
+_LEAST_LENGTH = 5  # [CLS] a [SEP] b [SEP]
+
+_logger = logging.getLogger("keras_bert")
+
+Progress = Callable[[int, int, dict], None]  # units and shards done, in all, figures
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusSettings:
+    """What decides the examples, given the text and the tokenizer.
+
+    Attributes:
+      max_length: S, the places of a row.
+      objective: "nsp", "sop" or "mlm", see `make_examples`.
+      packed: examples of several documents share a row.
+      short_example_probability: the part of the documents whose examples are shorter, by a length drawn for each.
+      masking: "dynamic" leaves it to training; "static" masks here, and Model Garden reads the files.
+      mask_unit, masking_rate, max_predictions: of static masking; a `max_predictions` of None is what the rate gives.
+      dupe_factor: how often examples are made of each document, each time with other draws.
+      documents: what ends a document of a plain text file: "blank_line", "line", or "file", its end alone.
+      text_field: of JSONL records and data sets.
+      deduplicate: which documents are dropped: "exact" those of the same text, "near" also those whose sets of word
+        pairs overlap (Jaccard) by about `near_threshold` with one that is kept.
+      held_out: the part of the documents that the dev split gets; 0 makes none.
+      shards: how many files to train on; None: by the size, of about 64 MB each.
+    """
+
+    max_length: int = 128
+    objective: str = "nsp"
+    packed: bool = False
+    short_example_probability: float = SHORT_EXAMPLE_PROBABILITY
+    masking: str = "dynamic"
+    mask_unit: str = "token"
+    masking_rate: float = 0.15
+    max_predictions: int | None = None
+    dupe_factor: int = 1
+    documents: str = "blank_line"
+    text_field: str = "text"
+    deduplicate: str = "none"
+    near_threshold: float = 0.8
+    held_out: float = 0.02
+    shards: int | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        for name, known in (
+            ("objective", OBJECTIVES),
+            ("masking", MASKINGS),
+            ("mask_unit", MASK_UNITS),
+            ("documents", DOCUMENT_BORDERS),
+            ("deduplicate", DEDUPLICATIONS),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"Expected {name} to be one of {', '.join(known)}. Received: {getattr(self, name)!r}")
+        for name, least, most in (
+            ("max_length", _LEAST_LENGTH, 1 << 20),
+            ("dupe_factor", 1, 1 << 20),
+            ("seed", 0, 2**32 - 1),
+            *((name, 1, 1 << 20) for name in ("shards", "max_predictions") if getattr(self, name) is not None),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise ValueError(f"Expected {name} to be a whole number from {least} to {most}. Received: {value!r}")
+        for name, inside in (
+            ("short_example_probability", 0 <= self.short_example_probability <= 1),
+            ("masking_rate", 0 < self.masking_rate < 1),
+            ("near_threshold", 0 < self.near_threshold <= 1),
+            ("held_out", 0 <= self.held_out < 1),
+        ):
+            if not inside:
+                raise ValueError(f"Expected {name} to be a part between 0 and 1. Received: {getattr(self, name)!r}")
+
+    @property
+    def most_predictions(self) -> int:
+        """M, the masked positions that a row has room for."""
+        return self.max_predictions or max(1, round(self.max_length * self.masking_rate))
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """A finished corpus; `manifest` is what manifest.json holds."""
+
+    folder: Path
+    manifest: Mapping
+    tokenizer: Tokenizer
+    settings: CorpusSettings
+
+    def shards(self, split: str) -> list[dict]:
+        """{"name", "split", "examples", "tokens", "bytes", "sha256"} of each file of "train" or "dev", in order."""
+        return [dict(shard) for shard in self.manifest["shards"] if shard["split"] == split]
+
+    def verify(self) -> None:
+        """Reads every shard.
+
+        Raises:
+          ValueError: a shard that is missing or not what was written, by its name.
+        """
+        for shard in self.manifest["shards"]:
+            _check_shard(self.folder, shard)
+            digest = hashlib.sha256()
+            with open(self.folder / shard["name"], "rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+            if digest.hexdigest() != shard["sha256"]:
+                raise ValueError(
+                    f"{self.folder / shard['name']}: expected the SHA-256 {shard['sha256']}, as manifest.json says. "
+                    f"Received: {digest.hexdigest()}; the file was damaged or changed: copy it again, or build the "
+                    "corpus again."
+                )
+
+
+def open_corpus(folder: str | os.PathLike) -> Corpus:
+    """Opens a corpus; the sizes of its files are checked, and `Corpus.verify` checks their contents.
+
+    Raises:
+      FileNotFoundError: no finished corpus is there.
+      ValueError: a manifest, vocabulary or shard that is not what was written.
+    """
+    folder = Path(folder)
+    path = folder / "manifest.json"
+    if not path.exists():
+        begun = "one that is not finished; run the same command again" if (folder / ".work").exists() else "none"
+        raise FileNotFoundError(f"{folder}: expected a corpus with its manifest.json. Received: {begun}.")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version = manifest["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise ValueError(f"schema_version {version}, where this version reads {SCHEMA_VERSION}")
+        settings = CorpusSettings(**manifest["options"])
+        rules = {name: value for name, value in manifest["tokenizer"].items() if name != "hash"}
+        special = tuple(rules["special_tokens"].values())
+        tokenizer = Tokenizer(load_vocabulary(folder / "vocab.txt", special), **rules)
+        shards = list(manifest["shards"])
+        for shard in shards:
+            _check_shard(folder, shard)
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path}: expected the manifest of a corpus. Received: {type(error).__name__}: {error}; build it again."
+        ) from error
+    if tokenizer.hash != manifest["tokenizer"]["hash"]:
+        raise ValueError(
+            f"{folder / 'vocab.txt'}: expected the vocabulary that the corpus was made with, tokenizer hash "
+            f"{manifest['tokenizer']['hash']}. Received: {tokenizer.hash}; build the corpus again, or copy its file."
+        )
+    return Corpus(folder, manifest, tokenizer, settings)
+
+
+def build_corpus(
+    inputs: str | os.PathLike | Iterable[str | os.PathLike],
+    tokenizer: Tokenizer,
+    folder: str | os.PathLike,
+    settings: CorpusSettings | None = None,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    sentence_splitter: Callable[[str], list[str]] | str | None = None,
+    segmenter: Callable[[str], list[str]] | str | None = None,
+    overwrite: bool = False,
+) -> Corpus:
+    """Builds a corpus; a run that was stopped goes on, and one that is finished is opened.
+
+    Unfinished work of other settings, another tokenizer or inputs that have changed since (name, size or time) is
+    started over; a finished corpus of others is an error unless `overwrite`.
+
+    Args:
+      inputs: paths, glob patterns, `tfds:NAME`, `hf:NAME`. Text and Markdown as in text_files.py, `.jsonl`, `.gz`.
+      workers: processes; None: one a processor; 0: none, all is done in this one.
+      sentence_splitter: text to its sentences; a function that can be imported, or `module:function`.
+      segmenter: text to its words, likewise: they say which pieces whole-word masking hides together, and no more.
+
+    Raises:
+      ValueError: inputs that are not what they should be, by file and line; too few documents; a folder that is in use.
+      FileNotFoundError: an input that matches nothing.
+    """
+    folder = Path(folder)
+    settings = settings or CorpusSettings()
+    workers = default_workers() if workers is None else workers
+    progress = progress or (lambda done, total, figures: None)
+    units = cut_units(inputs, settings.documents)
+    identity = _identity(units, tokenizer, settings, sentence_splitter, segmenter)
+    if not overwrite and (finished := _finished(folder, identity)):
+        return finished
+    work = folder / ".work"
+    work.mkdir(parents=True, exist_ok=True)
+    with in_use_by_one(folder):
+        _start_over_unless(work, identity)
+        (folder / "manifest.json").unlink(missing_ok=True)
+        prepared = (tokenizer.get_config(), settings, work)
+        prepared += (callable_name(sentence_splitter), callable_name(segmenter))
+        if not workers:
+            prepared = (tokenizer, settings, work, sentence_splitter, segmenter)
+        with Workers(workers, _prepare, prepared) as pool:
+            counts = _first_pass(pool, units, work, progress)
+            plan, dropped = _make_plan(settings, work, counts)
+            shards = _second_pass(pool, plan, folder, work, len(units), progress)
+        manifest = _manifest(settings, tokenizer, identity, plan, counts, dropped, shards)
+        save_vocabulary(tokenizer.vocabulary, folder / "vocab.txt")
+        _remove_other_shards(folder, shards)
+        with atomic_file(folder / "manifest.json") as scratch:
+            scratch.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        shutil.rmtree(work, ignore_errors=True)
+    if manifest["unknown_part"] > UNKNOWN_WARNING_PART:
+        _logger.warning(
+            "warning: %.0f%% of the tokens are [UNK]; the vocabulary does not fit the text",
+            100 * manifest["unknown_part"],
+        )
+    return Corpus(folder, manifest, tokenizer, settings)
+
+
+@dataclasses.dataclass
+class _Worker:
+    units: UnitTokenizer
+    shards: ShardWriter
+
+
+def _prepare(tokenizer, settings: CorpusSettings, work: Path, sentence_splitter, segmenter) -> _Worker:
+    """What a worker process makes once."""
+    if isinstance(tokenizer, dict):
+        tokenizer = Tokenizer.from_config(tokenizer)
+    splitter, segmenter = find_callable(sentence_splitter), find_callable(segmenter)
+    return _Worker(
+        UnitTokenizer(
+            tokenizer,
+            settings.documents,
+            settings.text_field,
+            splitter,
+            segmenter,
+            settings.deduplicate == "near",
+        ),
+        ShardWriter(settings, tokenizer, work, segmenter is not None),
+    )
+
+
+def _write_unit(worker: _Worker, unit, folder: Path) -> dict:
+    return worker.units.write(unit, folder)
+
+
+def _write_shard(worker: _Worker, shard: dict, number: int, path: Path) -> dict:
+    return worker.shards.write(shard, number, path)
+
+
+def _first_pass(pool: Workers, units, work: Path, progress: Progress) -> list[dict]:
+    folders = [work / "units" / f"{number:06d}" for number in range(len(units))]
+    counts = [read_counts(folder) for folder in folders]
+    todo = [number for number, found in enumerate(counts) if found is None]
+    total = 2 * len(units)  # the second pass is about as much work
+    done = len(units) - len(todo)
+    progress(done, total, {})
+    for place, result in pool.map(_write_unit, [(units[number], folders[number]) for number in todo]):
+        counts[todo[place]] = result
+        done += 1
+        progress(done, total, {})
+    if not sum(found["documents"] for found in counts):
+        raise ValueError(
+            "Expected text. Received: inputs that are empty, blank or markup, or whose text gives no tokens."
+        )
+    return counts
+
+
+def _make_plan(settings: CorpusSettings, work: Path, counts: list[dict]) -> tuple[dict, dict]:
+    folders = [work / "units" / f"{number:06d}" for number in range(len(counts))]
+    dropped = {"exact": 0, "near": 0, "empty": sum(found["empty"] for found in counts)}
+    marks: list = [None] * len(folders)
+    if settings.deduplicate != "none":
+        threshold = settings.near_threshold if settings.deduplicate == "near" else None
+        marks = mark_duplicates(folders, threshold, work)
+        for name, mark in (("exact", EXACT), ("near", NEAR)):
+            dropped[name] = sum(int(np.count_nonzero(marked == mark)) for marked in marks)
+    return Plan(settings, folders, marks).write(work / "plan"), dropped
+
+
+def _second_pass(pool: Workers, plan: dict, folder: Path, work: Path, before: int, progress: Progress) -> list[dict]:
+    records = [_read_record(folder, work, shard) for shard in plan["shards"]]
+    todo = [number for number, found in enumerate(records) if found is None]
+    total = before + len(records)
+    done = total - len(todo)
+    progress(done, total, {})
+    tasks = [(plan["shards"][number], number, folder / plan["shards"][number]["name"]) for number in todo]
+    for place, record in pool.map(_write_shard, tasks):
+        records[todo[place]] = record
+        done += 1
+        progress(done, total, {})
+    return records
+
+
+def _read_record(folder: Path, work: Path, shard: dict) -> dict | None:
+    """What is known of a shard that is finished."""
+    path = work / "shards" / f"{shard['name']}.json"
+    if not path.exists() or not (folder / shard["name"]).exists():
+        return None
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return record if (folder / shard["name"]).stat().st_size == record["bytes"] else None
+
+
+def _check_shard(folder: Path, shard: Mapping) -> None:
+    path = folder / shard["name"]
+    if not path.exists():
+        raise ValueError(f"{path}: expected this shard, which manifest.json names. Received: no such file.")
+    if path.stat().st_size != shard["bytes"]:
+        raise ValueError(
+            f"{path}: expected {shard['bytes']} bytes, as manifest.json says. Received: {path.stat().st_size}; the "
+            "file was cut off or changed: copy it again, or build the corpus again."
+        )
+
+
+def _identity(units, tokenizer, settings: CorpusSettings, sentence_splitter, segmenter) -> dict:
+    """What a result belongs to."""
+    inputs = inputs_fingerprint(units)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "options": dataclasses.asdict(settings),
+        "sentence_splitter": callable_name(sentence_splitter),
+        "segmenter": callable_name(segmenter),
+        "tokenizer": tokenizer.hash,
+        "inputs": hashlib.sha256(json.dumps(inputs).encode()).hexdigest(),
+    }
+
+
+def _finished(folder: Path, identity: dict) -> Corpus | None:
+    if not (folder / "manifest.json").exists():
+        return None
+    corpus = open_corpus(folder)
+    others = [name for name in identity if corpus.manifest["identity"].get(name) != identity[name]]
+    if others:
+        options = identity["options"]
+        changed = [name for name in options if corpus.manifest["options"].get(name) != options[name]]
+        raise ValueError(
+            f"Expected a folder without a corpus, or the one of the same inputs, tokenizer and options. Received: "
+            f"{folder}, whose corpus has other {', '.join(changed or others)}; choose another folder, or overwrite it "
+            "(--overwrite)."
+        )
+    return corpus
+
+
+def _start_over_unless(work: Path, identity: dict) -> None:
+    """Removes unfinished work that belongs to something else."""
+    path = work / "identity.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if known == identity:
+        return
+    if known is not None:
+        _logger.warning("the unfinished work in %s belongs to other inputs or options; it is started over", work.parent)
+    for entry in work.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    with atomic_file(path) as scratch:
+        scratch.write_text(json.dumps(identity), encoding="utf-8")
+
+
+def _remove_other_shards(folder: Path, shards: list[dict]) -> None:
+    names = {shard["name"] for shard in shards}
+    for path in folder.glob("*-of-*.tfrecord"):
+        if path.name not in names:
+            path.unlink()
+
+
+def _manifest(settings, tokenizer, identity, plan, counts, dropped, shards) -> dict:
+    total = {name: sum(found[name] for found in counts) for name in ("tokens", "unknown")}
+    examples, tokens = (sum(shard[name] for shard in shards) for name in ("examples", "tokens"))
+    rules = {
+        name: value
+        for name, value in tokenizer.get_config().items()
+        if name not in ("vocabulary", "name", "trainable", "dtype")
+    }
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "options": dataclasses.asdict(settings),
+        "tokenizer": {"hash": tokenizer.hash, **rules},
+        "documents": plan["documents"],
+        "sentences": plan["sentences"],
+        "text_tokens": plan["text_tokens"],
+        "tokens": tokens,
+        "examples": examples,
+        "dropped": dropped,
+        "unknown_part": total["unknown"] / max(total["tokens"], 1),
+        "padding_part": 1 - tokens / max(examples * settings.max_length, 1),
+        "shards": shards,
+        "identity": identity,
+    }
