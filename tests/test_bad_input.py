@@ -314,7 +314,7 @@ def test_the_systems_errors_say_what_to_do(error, message):
 
 
 def test_a_loss_that_is_no_number(monkeypatch, files):
-    monkeypatch.setattr(pretrain, "LinearWarmupDecay", lambda *arguments: 1e30)
+    monkeypatch.setattr(pretrain, "make_schedule", lambda *arguments, **options: 1e30)
     command = f"{PRETRAIN} text.txt --vocab vocab.txt --preset tiny --steps 3 --max-length 8 --batch-size 4"
     outcome = run(*command.split())
     assert outcome.status == 1

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tiny_config import tiny_config
+from tiny_corpus import make_corpus
 
+from keras_bert.training import pretrain as pretraining
 from keras_bert.training.callbacks import Restart, RunLog
-from keras_bert.training.pretrain import PretrainSettings, pretrain, split_documents
+from keras_bert.training.pretrain import PretrainSettings, pretrain
 
-SETTINGS = PretrainSettings(steps=60, batch_size=8, max_length=16, learning_rate=1e-2)
+SETTINGS = PretrainSettings(steps=60, batch_size=8, learning_rate=1e-2)
 
 
 @pytest.fixture
@@ -21,17 +23,22 @@ def config(tokenizer):
 
 
 @pytest.fixture(scope="module")
-def learnable():
+def learnable(tmp_path_factory, tokenizer):
     """Documents of one word each, repeated: a hidden token is known from those around it, a next sentence too."""
-    return [[f"{word} {word} {word} {word}"] * 8 for word in ["cat", "dog", "我"] * 10]
+    documents = [[f"{word} {word} {word} {word}"] * (5 + i) for i in range(10) for word in ("cat", "dog", "我")]
+    return make_corpus(documents, tokenizer, tmp_path_factory.mktemp("learnable"))
 
 
-def test_a_model_learns_what_can_be_learnt(tmp_path, learnable, tokenizer, config):
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, documents, tokenizer):
+    return make_corpus(documents, tokenizer, tmp_path_factory.mktemp("corpus"))
+
+
+def test_a_model_learns_what_can_be_learnt(tmp_path, learnable, config):
     seen = []
     wide = dataclasses.replace(config, hidden_size=32, attention_probs_dropout_prob=0.0, initializer_range=0.3)
     folder, report = pretrain(
         learnable,
-        tokenizer,
         wide,
         dataclasses.replace(SETTINGS, steps=100),
         tensorboard=tmp_path,
@@ -46,7 +53,9 @@ def test_a_model_learns_what_can_be_learnt(tmp_path, learnable, tokenizer, confi
     json.dumps(report)  # it goes into a file
     (events,) = tmp_path.glob("events*")
     tags = {value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value}
-    assert tags == report["curve"][0].keys() - {"step"}
+    watched = {"gradient_norm", "padding", "tokens_per_second", "predictions"}
+    assert tags == {name for row in report["curve"] for name in row} - {"step"} | watched
+    assert report["curve"][-1]["val_masked_lm_loss"] < 1
 
 
 @pytest.mark.slow
@@ -63,40 +72,31 @@ def test_a_stopped_run_goes_on_to_the_same_bits(deterministic_runs):
 
 
 @pytest.mark.slow
-def test_float16_scales_the_loss(documents, tokenizer, config):
+def test_float16_scales_the_loss(corpus, config, monkeypatch):
     settings = dataclasses.replace(SETTINGS, steps=4, precision="float16", learning_rate=1e-3)
-    folder, report = pretrain(documents, tokenizer, config, settings)
+    compiled = []
+    original = pretraining.compile_pretrainer
+    monkeypatch.setattr(
+        pretraining, "compile_pretrainer", lambda model, *rest: (original(model, *rest), compiled.append(model))
+    )
+    folder, report = pretrain(corpus, config, settings)
     assert np.isfinite([row["loss"] for row in report["curve"]]).all()
     assert all(np.isfinite(weight).all() for weight in folder.model.get_weights())
-    assert isinstance(folder.model.optimizer, keras.optimizers.LossScaleOptimizer)
-
-
-def test_held_out_documents_are_not_trained_on():
-    documents = [[f"s{i}"] for i in range(40)]
-    train, held_out = split_documents(documents, seed=0)
-    assert len(held_out) == 4
-    assert sorted(train + held_out) == sorted(documents)
-    assert split_documents(documents, seed=0) == (train, held_out)
-    assert split_documents(documents, seed=1)[1] != held_out
+    assert isinstance(compiled[0].optimizer, keras.optimizers.LossScaleOptimizer)
 
 
 @pytest.mark.parametrize(
     ("change", "settings", "message"),
     [
-        ({"vocab_size": 7}, {}, "config.vocab_size=7, tokenizer.vocab_size="),
-        ({"max_position_embeddings": 8}, {}, "max_position_embeddings, 8.*max_length=16"),
+        ({"vocab_size": 7}, {}, "one vocabulary.*a model of vocab_size=7"),
+        ({"max_position_embeddings": 8}, {}, "at most max_position_embeddings=8 .*max_length=16"),
         ({}, {"strategy": "mirrored", "batch_size": 7}, "number of replicas, 2.*batch_size=7"),
         ({}, {"strategy": "many"}, "strategy must be one of"),
     ],
 )
-def test_refused_settings(documents, tokenizer, config, change, settings, message):
+def test_refused_settings(corpus, config, change, settings, message):
     with pytest.raises(ValueError, match=message):
-        pretrain(documents, tokenizer, dataclasses.replace(config, **change), dataclasses.replace(SETTINGS, **settings))
-
-
-def test_too_few_documents(tokenizer, config):
-    with pytest.raises(ValueError, match="at least 4 documents.*Received: 3; separate documents by a blank line"):
-        pretrain([["the cat", "a dog"]] * 3, tokenizer, config, SETTINGS)
+        pretrain(corpus, dataclasses.replace(config, **change), dataclasses.replace(SETTINGS, **settings))
 
 
 # The log and the restart, without a BERT.

@@ -10,19 +10,23 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
 from keras_bert.atomic import atomic_file
+from keras_bert.model import is_multi_worker
+from keras_bert.training.distribution import explain_lost_workers, gather_from_workers, is_chief
 
 Progress = Callable[[int, int, dict], None]  # steps done, steps in all, the latest averages
 # A checkpoint is due after so many seconds, or so many times as long as writing the last one took, if that is more:
 # a stop costs little work, and writing the checkpoints of a large model at most a fiftieth of the time.
 CHECKPOINT_EVERY_SECONDS = 60.0
 CHECKPOINT_EVERY_WRITES = 50
+# Several workers ask each other so often whether one of them wants to save or to stop.
+WORKERS_AGREE_EVERY_STEPS = 10
 
 
 class RunLog(keras.callbacks.Callback):
@@ -104,6 +108,12 @@ class RunLog(keras.callbacks.Callback):
                         tf.summary.scalar(key, value)
             self._writer.flush()
 
+    def write_texts(self, name: str, texts: Sequence[str]) -> None:
+        """Writes texts, which may be Markdown, to TensorBoard."""
+        if self._writer:
+            with self._writer.as_default(step=self.step):
+                tf.summary.text(name, tf.constant(list(texts)))
+
     def on_train_end(self, logs=None):
         if self._writer:
             self._writer.close()
@@ -111,6 +121,8 @@ class RunLog(keras.callbacks.Callback):
 
 class BestWeights:
     """The weights of the best epoch so far, in a folder where a restart finds them, or else in memory.
+
+    Of several workers the chief writes, and all read.
 
     Args:
       folder: of the checkpoints, or None.
@@ -129,15 +141,17 @@ class BestWeights:
         if self.folder is None:
             self._kept = (step, model.get_weights())
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        tf.train.Checkpoint(model=model).write(str(self.folder / f"best_{step}"))
-        self.forget(but=(step, before))
+        if is_chief(model.distribute_strategy):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tf.train.Checkpoint(model=model).write(str(self.folder / f"best_{step}"))
+            self.forget(but=(step, before))
 
     def restore(self, model: keras.Model, step: int) -> None:
         """Gives the model the weights that were kept after `step` steps."""
         if self.folder is None:
             model.set_weights(self._kept[1])
             return
+        gather_from_workers(model.distribute_strategy, step)  # by now the chief has written them
         checkpoint = tf.train.Checkpoint(model=model)
         # The optimizer's variables go on from where they are.
         checkpoint.read(str(self.folder / f"best_{step}")).assert_existing_objects_matched().expect_partial()
@@ -156,51 +170,143 @@ class Restart:
     Weights, optimizer, dropout seeds and the log are saved together: a `state.json` names the checkpoint that it
     belongs to and is replaced in one go, so that a kill between two files loses the newer checkpoint and nothing else.
 
+    Several workers all call `restore` and `save`, at the same steps; the chief writes, and all read its folder.
+
     Args:
       folder: of the checkpoints.
       settings: what must be equal for a restart to make sense; JSON-serialisable.
+      keep: how many of the newest checkpoints stay.
+      figure: called when a checkpoint is written, gives a number of the model as it is at that step, the lower the
+        better, or None where there is none of that very step. The checkpoint of the lowest stays besides the newest.
     """
 
-    def __init__(self, folder: str | os.PathLike, settings: dict):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        settings: dict,
+        *,
+        keep: int = 1,
+        figure: Callable[[], float | None] | None = None,
+    ):
+        if keep < 1:
+            raise ValueError(f"Expected to keep at least 1 checkpoint. Received: keep={keep}")
         self.folder = Path(folder)
         self.settings = json.loads(json.dumps(settings))
+        self.keep, self.figure = keep, figure
         self.interrupted = self.stepped = False
+        self._kept: list[dict] = []  # {"checkpoint", "step", "figure"}, the oldest first
+        self._strategy = tf.distribute.get_strategy()
 
-    def restore(self, model: keras.Model, log: RunLog) -> int:
-        """Loads the newest state into the model and the log; returns the number of steps done, 0 for a new run."""
-        try:
-            state = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+    def restore(self, model: keras.Model, log: RunLog, *, strict: bool = False, step: int | None = None) -> int:
+        """Loads the newest state into the model and the log; returns the number of steps done, 0 for a new run.
+
+        Args:
+          strict: other settings are an error; without it they make a new run, that replaces the old one.
+          step: of an older checkpoint that was kept; those after it are forgotten when the next is written.
+
+        Raises:
+          ValueError: with `strict`, the settings differ; there is no checkpoint of that step; or the workers do not
+            all see the same one.
+        """
+        self._strategy = model.distribute_strategy
+        state = self._find_state(strict, step)
+        done = state["log"]["step"] if state else 0
+        if len(set(gather_from_workers(self._strategy, done))) > 1:
+            raise ValueError(
+                f"Expected a folder of checkpoints that all workers share. Received: {self.folder}, in which this "
+                f"worker finds {f'step {done}' if done else 'no checkpoint'} and another one something else."
+            )
+        if not state:
             return 0
-        if state["settings"] != self.settings or not (self.folder / f"{state['checkpoint']}.index").is_file():
-            return 0
+        self._kept = [entry for entry in state.get("kept", []) if entry["step"] <= done]
         checkpoint = _checkpoint_of(model)  # kept while TensorFlow looks at it
         checkpoint.read(str(self.folder / state["checkpoint"])).assert_consumed()
         log.set_state(state["log"])
         return log.step
 
+    def _find_state(self, strict: bool, step: int | None) -> dict | None:
+        newest = _read_json(self.folder / "state.json")
+        if newest is None and step is None:
+            return None
+        if newest is not None and newest["settings"] != self.settings:
+            if not strict:
+                return None
+            lines = "\n".join(_differences(newest["settings"], self.settings))
+            raise ValueError(
+                f"Expected the settings that the checkpoints in {self.folder} were written with. Received others; give "
+                f"those again, or another folder for a new run:\n{lines}"
+            )
+        names = [entry["checkpoint"] for entry in (newest or {}).get("kept", [])]
+        if step is not None:
+            if f"step_{step}" not in names:
+                raise ValueError(f"Expected the step of a checkpoint in {self.folder}: {names}. Received: step={step}")
+            names = [f"step_{step}"]
+        elif newest["checkpoint"] not in names:
+            names = [newest["checkpoint"]]
+        for name in reversed(names):
+            state = newest if name == newest["checkpoint"] else _read_json(self.folder / f"{name}.json")
+            if state is not None and (self.folder / f"{name}.index").is_file():
+                return {**state, "kept": newest.get("kept", [])}
+        return None
+
     def save(self, model: keras.Model, log: RunLog) -> None:
-        """Writes a checkpoint of the current step, then forgets the one before."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Writes a checkpoint of the current step, then forgets those that are not to be kept."""
+        self._strategy = model.distribute_strategy
         name = f"step_{log.step}"
+        # Each worker has the same variables, but the averages of the log and the figure may take all of them.
+        log_state, figure = log.state(), self.figure() if self.figure else None
+        kept = [entry for entry in self._kept if entry["step"] != log.step]
+        kept.append({"checkpoint": name, "step": log.step, "figure": figure})
+        best = self._best(kept)
+        self._kept = [entry for entry in kept if entry in kept[-self.keep :] or entry is best]
+        if not is_chief(self._strategy):
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
         _checkpoint_of(model).write(str(self.folder / name))
-        state = {"checkpoint": name, "log": log.state(), "settings": self.settings}
-        with atomic_file(self.folder / "state.json") as scratch:
+        state = {"checkpoint": name, "log": log_state, "settings": self.settings}
+        if self.keep > 1 or self.figure:
+            self._write_json(state, f"{name}.json")
+            state["kept"] = self._kept
+        self._write_json(state, "state.json")
+        self._remove_checkpoints(but=[entry["checkpoint"] for entry in self._kept])
+
+    def best_step(self) -> int | None:
+        """The step of the checkpoint with the lowest figure; None where there is none."""
+        best = self._best(self._kept)
+        return best and best["step"]
+
+    def restore_best(self, model: keras.Model) -> int:
+        """Loads the checkpoint with the lowest figure into the model and its optimizer; returns its step."""
+        step = self.best_step()
+        if step is None:
+            raise ValueError("Expected a checkpoint that a figure was given for. Received: none so far.")
+        gather_from_workers(model.distribute_strategy, step)  # by now the chief has written it
+        checkpoint = _checkpoint_of(model)
+        checkpoint.read(str(self.folder / f"step_{step}")).assert_consumed()
+        return step
+
+    @staticmethod
+    def _best(kept: list[dict]) -> dict | None:
+        judged = [entry for entry in kept if entry["figure"] is not None and math.isfinite(entry["figure"])]
+        return min(judged, key=lambda entry: entry["figure"], default=None)
+
+    def _write_json(self, state: dict, name: str) -> None:
+        with atomic_file(self.folder / name) as scratch:
             scratch.write_text(json.dumps(state), encoding="utf-8")
-        self._remove_checkpoints(but=name)
 
     def forget(self) -> None:
         """Removes what it wrote: the run is complete."""
-        if (self.folder / "state.json").exists():
+        if is_chief(self._strategy) and (self.folder / "state.json").exists():
             (self.folder / "state.json").unlink()
             self._remove_checkpoints()
             BestWeights(self.folder).forget()
             with contextlib.suppress(OSError):
                 self.folder.rmdir()
 
-    def _remove_checkpoints(self, but: str = "") -> None:
+    def _remove_checkpoints(self, but: Collection[str] = ()) -> None:
+        names = tuple(f"{name}." for name in but)
         for old in self.folder.glob("step_*"):  # also what a run that was killed while it wrote left
-            if not (but and old.name.startswith(f"{but}.")):
+            if not old.name.startswith(names):
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
 
     def callback(self, log: RunLog, every_steps: int) -> keras.callbacks.Callback:
@@ -214,8 +320,18 @@ class Restart:
     def interruptible(self) -> Iterator[None]:
         """Within the block, Ctrl-C saves after the step at hand and then interrupts; pressed again, it does so at once.
 
-        SIGTERM, with which schedulers stop a job, does the same.
+        SIGTERM, with which schedulers stop a job, does the same. Of several workers it is enough that one is told; they
+        save and stop together. Where one of them dies, the others get a `WorkerLostError`.
         """
+        with explain_lost_workers(lambda: self._strategy, self._where_it_goes_on), self._signals_handled():
+            yield
+
+    def _where_it_goes_on(self) -> str:
+        state = _read_json(self.folder / "state.json")
+        return f" The run goes on from step {state['log']['step']}." if state else " There is no checkpoint so far."
+
+    @contextlib.contextmanager
+    def _signals_handled(self) -> Iterator[None]:
         self.interrupted = self.stepped = False
         if threading.current_thread() is not threading.main_thread():
             yield  # signals are the main thread's
@@ -249,11 +365,18 @@ class _Save(keras.callbacks.Callback):
         log, now = self.log, time.monotonic()
         self.restart.stepped = True
         due = log.step % self.every_steps == 0 or log.step == log.total_steps
-        if due or self.restart.interrupted or now - self.saved_at >= self.pause_seconds:
+        wish = 2 if self.restart.interrupted else int(now - self.saved_at >= self.pause_seconds)
+        strategy = log.model.distribute_strategy
+        if is_multi_worker(strategy):
+            # Clocks differ and signals come when they like, while a step, a checkpoint and the end take all workers.
+            agree = due or log.step % WORKERS_AGREE_EVERY_STEPS == 0
+            wish = max(gather_from_workers(strategy, wish)) if agree else 0
+            self.restart.interrupted |= wish == 2
+        if due or wish:
             self.restart.save(log.model, log)
             self.saved_at = time.monotonic()
             self.pause_seconds = max(CHECKPOINT_EVERY_SECONDS, CHECKPOINT_EVERY_WRITES * (self.saved_at - now))
-        if self.restart.interrupted:
+        if wish == 2:
             raise KeyboardInterrupt
 
 
@@ -261,3 +384,24 @@ def _checkpoint_of(model: keras.Model) -> tf.train.Checkpoint:
     """Weights, optimizer and dropout seeds; a Keras model does not track the last for TensorFlow."""
     seeds = [variable.value for variable in model.non_trainable_variables if variable.name == "seed_generator_state"]
     return tf.train.Checkpoint(model=model, seeds=seeds)
+
+
+def _read_json(file: Path) -> dict | None:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _differences(old, new, name: str = "") -> Iterator[str]:
+    """A line for each setting that differs, by its dotted name."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            place = f"{name}.{key}" if name else str(key)
+            if key not in new or key not in old:
+                there, here = (repr(side[key]) if key in side else "not there" for side in (old, new))
+                yield f"  {place}: {there} before, {here} now"
+            else:
+                yield from _differences(old[key], new[key], place)
+    elif old != new:
+        yield f"  {name}: {old!r} before, {new!r} now"

@@ -45,7 +45,7 @@ def make_corpus_dataset(
     """
     shards = corpus.shards(split)
     if not shards:
-        raise ValueError(f"Expected a corpus with examples to {split!r} on. Received: {corpus.folder}, which has none.")
+        raise ValueError(f"Expected a corpus with rows in {split!r}. Received: {corpus.folder}, which has none.")
     files = tf.constant([str(corpus.folder / shard["name"]) for shard in shards])
     counts = np.array([shard["examples"] for shard in shards], np.int64)
     firsts = np.concatenate([[0], np.cumsum(counts)])
@@ -89,7 +89,8 @@ def make_corpus_dataset(
     packed = "document_ids" in dataset.element_spec
     batch = dataset.padded_batch if packed else dataset.batch
     dataset = batch(batch_size, drop_remainder=True)
-    return dataset.map(_for_fit).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.map(_for_fit).prefetch(tf.data.AUTOTUNE)
+    return dataset.apply(tf.data.experimental.assert_cardinality(steps - start_step))
 
 
 def _shard_of(visit, epoch, shards: int, seed: int, shuffle: bool):
@@ -151,5 +152,5 @@ def _document_starts(document_ids, most: int):
     before = tf.pad(document_ids[:, :-1], [[0, 0], [1, 0]])
     starts = tf.where((document_ids != before) & (document_ids > 0))
     rows = tf.RaggedTensor.from_value_rowids(starts[:, 1], starts[:, 0], nrows=tf.shape(document_ids, tf.int64)[0])
-    positions = tf.cast(rows.to_tensor(0, (None, most)), tf.int32)
+    positions = tf.cast(rows.to_tensor(0, shape=tf.stack([-1, most])), tf.int32)
     return positions, tf.sequence_mask(rows.row_lengths(), most, tf.float32)

@@ -2,29 +2,215 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
+import os
+from collections.abc import Callable, Iterator
 
 import keras
+import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context
 
-STRATEGIES = ("default", "mirrored")
+from keras_bert.model import is_multi_worker
+
+STRATEGIES = ("default", "mirrored")  # of one process and its devices, for every command
+CLUSTER_STRATEGIES = ("multi_worker", "tpu")
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+_TF_CONFIG_EXAMPLE = (
+    '{"cluster": {"worker": ["host-a:2222", "host-b:2222"]}, "task": {"type": "worker", "index": 0}}, the same cluster '
+    "on every worker and another index on each"
+)
+# So long a worker waits for the others to start; TensorFlow itself would wait an hour.
+WAIT_FOR_WORKERS_SECONDS = 600
+# What TensorFlow raises where a worker is gone: its collective operations are aborted, or its sockets are closed.
+_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.CancelledError)
+
+
+class WorkerLostError(RuntimeError):
+    """Another worker of the run died or cannot be reached."""
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """The strategy of that name; "mirrored" spans every GPU, or every logical CPU where there is no GPU."""
+    """The strategy of that name; "mirrored" spans every GPU, or every logical CPU where there is no GPU.
+
+    "multi_worker" spans the processes that the environment variable TF_CONFIG names, each of which runs the same
+    program. It must be made before TensorFlow runs its first operation, and waits until every worker is there.
+
+    Raises:
+      ValueError: there is no such strategy, no TPU, or TF_CONFIG is missing or broken.
+      RuntimeError: "multi_worker" was asked for too late.
+    """
     if name == "default":
         return tf.distribute.get_strategy()
     if name == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return _mirrored(tuple(device.name for device in devices))
-    raise ValueError(f"strategy must be one of {STRATEGIES}. Received: {name!r}")
+    if name == "multi_worker":
+        check_tf_config(os.environ.get("TF_CONFIG"))
+        return _multi_worker(os.environ["TF_CONFIG"])
+    if name == "tpu":
+        return _tpu(os.environ.get("TPU_NAME", ""))
+    if name == "parameter_server":
+        raise ValueError(
+            "Expected another strategy: model.fit of Keras 3 does not support parameter servers. Received: "
+            "'parameter_server'; use 'multi_worker' for several machines and 'mirrored' for several GPUs of one."
+        )
+    raise ValueError(f"strategy must be one of {STRATEGIES + CLUSTER_STRATEGIES}. Received: {name!r}")
 
 
 @functools.cache
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     """One for the process: each would number its collective operations from the start, and meet those of the others."""
     return tf.distribute.MirroredStrategy(devices)
+
+
+@functools.cache
+def _multi_worker(_: str) -> tf.distribute.Strategy:
+    gpus = tf.config.list_physical_devices("GPU")  # asks the drivers, and starts nothing
+    kind = tf.distribute.experimental.CommunicationImplementation
+    options = tf.distribute.experimental.CommunicationOptions(implementation=kind.AUTO if gpus else kind.RING)
+    try:
+        with _bounded_wait():
+            return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    except RuntimeError as error:
+        if "program startup" not in str(error):
+            raise
+        raise RuntimeError(
+            "Expected make_strategy('multi_worker') before TensorFlow runs its first operation. Received: a program "
+            "that has run one; call it first, before a tokenizer, a dataset or a model is made."
+        ) from error
+    except tf.errors.OpError as error:
+        raise WorkerLostError(
+            f"Expected every worker of TF_CONFIG to start within {WAIT_FOR_WORKERS_SECONDS} seconds, at its address. "
+            f"Received: {type(error).__name__}: {str(error.message).splitlines()[0][:300]}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _bounded_wait() -> Iterator[None]:
+    """Adds the one setting that the strategy leaves out when it sets up what finds lost workers."""
+    process = context.context()
+    process.configure_coordination_service = functools.partial(
+        process.configure_coordination_service, cluster_register_timeout_in_ms=WAIT_FOR_WORKERS_SECONDS * 1000
+    )
+    try:
+        yield
+    finally:
+        del process.configure_coordination_service
+
+
+def _tpu(name: str) -> tf.distribute.Strategy:
+    if not name and not tf.config.list_physical_devices("TPU"):
+        raise ValueError(
+            "Expected a TPU: one of this machine, with a TensorFlow that is built for it, or one that the environment "
+            "variable TPU_NAME names. Received: neither; use 'mirrored' for GPUs."
+        )
+    return _tpu_of(name or "local")
+
+
+@functools.cache
+def _tpu_of(name: str) -> tf.distribute.Strategy:
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
+    if name != "local":
+        tf.config.experimental_connect_to_cluster(resolver)
+    tf.tpu.experimental.initialize_tpu_system(resolver)
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def check_tf_config(text: str | None) -> None:
+    """Raises a ValueError that says what the variable TF_CONFIG must hold, where it does not."""
+
+    def fail(received: str):
+        raise ValueError(
+            "Strategy 'multi_worker' expects the environment variable TF_CONFIG to hold the workers' addresses and "
+            f"which of them this one is: {_TF_CONFIG_EXAMPLE}. Received: {received}"
+        )
+
+    if not text:
+        fail("no TF_CONFIG")
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        fail(f"{text!r}, which is no JSON: {error}")
+    cluster, task = (config.get(key) if isinstance(config, dict) else None for key in ("cluster", "task"))
+    if not isinstance(cluster, dict) or not isinstance(task, dict):
+        fail(f"{text!r}, without the objects 'cluster' and 'task'")
+    if set(cluster) - {"chief", "worker"} or not cluster:
+        fail(f"a cluster of {sorted(cluster)}; it may have 'worker' and 'chief' only")
+    for job, addresses in cluster.items():
+        if not isinstance(addresses, list) or not addresses or not all(map(_is_address, addresses)):
+            fail(f"{addresses!r} as the addresses of {job!r}; each must be 'host:port'")
+    if len(cluster.get("chief", [0])) > 1:
+        fail(f"{len(cluster['chief'])} chiefs; there can be one")
+    addresses = [address for job in cluster.values() for address in job]
+    if len(set(addresses)) < len(addresses):
+        fail(f"the addresses {addresses}, of which some are the same")
+    job, index = task.get("type"), task.get("index")
+    if job not in cluster:
+        fail(f"the task type {job!r}, which the cluster does not have")
+    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(cluster[job]):
+        fail(f"the task index {index!r} of {len(cluster[job])} {job!r}")
+
+
+def _is_address(address) -> bool:
+    host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 65536
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes files: the chief, or the first worker where there is none."""
+    if not is_multi_worker(strategy):
+        return True
+    resolver = strategy.cluster_resolver
+    if "chief" in resolver.cluster_spec().jobs:
+        return resolver.task_type == "chief"
+    return resolver.task_id == 0
+
+
+def gather_from_workers(strategy: tf.distribute.Strategy, number: float) -> list[float]:
+    """The numbers of all replicas, in float32; every worker must call it at the same point of the program."""
+    if not is_multi_worker(strategy):
+        return [float(number)]
+    values = strategy.run(lambda: tf.constant([number], tf.float32))
+    return [float(value) for value in np.asarray(strategy.gather(values, axis=0))]
+
+
+@contextlib.contextmanager
+def explain_lost_workers(
+    strategy: Callable[[], tf.distribute.Strategy] = tf.distribute.get_strategy, hint: Callable[[], str] = str
+) -> Iterator[None]:
+    """Within the block, what TensorFlow raises where another worker has died becomes a `WorkerLostError`.
+
+    TensorFlow notices within about a quarter of a minute: workers that no longer answer abort what all wait for.
+
+    Args:
+      strategy: gives the strategy of the run when it is asked.
+      hint: gives what else the message says.
+    """
+    try:
+        yield
+    except _LOST as error:
+        if not is_multi_worker(strategy()):
+            raise
+        raise WorkerLostError(
+            f"Another worker of this run died, or cannot be reached. Start all workers again.{hint()} "
+            f"Received: {type(error).__name__}: {str(error.message).splitlines()[0][:300]}"
+        ) from error
+
+
+def shard_batches(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """A dataset of global batches of which `model.fit` gives every worker its part, and every replica its part of that.
+
+    Every worker makes the whole batch, so that what depends on all of it, such as weights that average over the used
+    places, is what one process would compute; then it keeps its slice: worker 0 the first, worker 1 the second. Without
+    this, TensorFlow would deal out files where it finds enough of them, and the batches would be others.
+    """
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return dataset.with_options(options)
 
 
 def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:

@@ -146,8 +146,8 @@ def pretrain(
             "tokenizer": corpus.tokenizer.hash,
             "corpus": {shard["name"]: shard["sha256"] for shard in corpus.manifest["shards"]},
         }
-        restart = Restart(restart_folder, fingerprint, strict=True)
-        done = restart.restore(model, log)
+        restart = Restart(restart_folder, fingerprint)
+        done = restart.restore(model, log, strict=True)
         # Whole rows of the log, which a run that goes on then writes to the last bit as it would have.
         rows = math.ceil(max(10, settings.steps // 20) / log.interval)
         callbacks.append(restart.callback(log, every_steps=rows * log.interval))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -28,23 +29,19 @@ def evaluate_pretrainer(
       {"masked_lm_loss", "masked_lm_accuracy", "unigram_accuracy", "examples"}, and where the corpus has labels
       {"next_sentence_loss", "next_sentence_accuracy", "next_sentence_majority"}.
     """
-    dataset, examples = _held_out(corpus, masker, batch_size, seed, most_batches)
+    dataset, examples = _rows(corpus, "dev", masker, batch_size, seed, most_batches)
     figures = model.evaluate(dataset, verbose=0, return_dict=True)
-    hidden, labels = [], []
-    for _, label, weight in dataset:
-        hidden.append(label["masked_lm"].numpy()[weight["masked_lm"].numpy() > 0])
-        if "next_sentence" in label:
-            labels.append(label["next_sentence"].numpy()[weight["next_sentence"].numpy() > 0])
-    hidden = np.concatenate(hidden)
+    labels = _labels(dataset)
+    trained_on, _ = _rows(corpus, "train", masker, batch_size, seed, MOST_BATCHES)
     loss, accuracy = figures.get("masked_lm_loss", figures["loss"]), figures.get("masked_lm_accuracy")
     report = {
         "masked_lm_loss": loss,
         "masked_lm_accuracy": figures["accuracy"] if accuracy is None else accuracy,
-        "unigram_accuracy": unigram_accuracy(hidden, hidden),
+        "unigram_accuracy": unigram_accuracy(_labels(trained_on)["masked_lm"], labels["masked_lm"]),
         "examples": examples,
     }
-    if labels:
-        negatives = float(np.concatenate(labels).mean())
+    if "next_sentence" in labels:
+        negatives = float(labels["next_sentence"].mean())
         report |= {name: figures[name] for name in ("next_sentence_loss", "next_sentence_accuracy")}
         report["next_sentence_majority"] = max(negatives, 1 - negatives)
     return report
@@ -52,7 +49,7 @@ def evaluate_pretrainer(
 
 def sample_predictions(model: keras.Model, corpus: Corpus, masker: Masker, seed: int) -> list[str]:
     """Held-out rows with what the model says of the hidden tokens, as Markdown: `right`, or ~~wrong~~ and `right`."""
-    dataset, examples = _held_out(corpus, masker, SHOWN_TEXTS, seed, 1)
+    dataset, examples = _rows(corpus, "dev", masker, SHOWN_TEXTS, seed, 1)
     inputs, labels, weights = next(iter(dataset))
     said = tf.argmax(model(inputs, training=False)["masked_lm"], -1).numpy()
     pieces = np.array(corpus.tokenizer.vocabulary)
@@ -67,14 +64,23 @@ def sample_predictions(model: keras.Model, corpus: Corpus, masker: Masker, seed:
     return texts
 
 
-def _held_out(corpus, masker, batch_size: int, seed: int, most_batches: int | None):
-    """Held-out rows about once, in order, with masks that depend on the seed alone; and how many there are."""
-    examples = sum(shard["examples"] for shard in corpus.shards("dev"))
+def _rows(corpus, split: str, masker, batch_size: int, seed: int, most_batches: int | None):
+    """Rows about once, in order, with masks that depend on the seed alone; and how many there are."""
+    examples = sum(shard["examples"] for shard in corpus.shards(split))
     batch_size = min(batch_size, examples)
-    steps = -(-examples // batch_size)
+    steps = math.ceil(examples / batch_size)
     steps = steps if most_batches is None else min(steps, most_batches)
-    dataset = make_corpus_dataset(corpus, "dev", masker, batch_size, steps, seed=seed, shuffle=False)
+    dataset = make_corpus_dataset(corpus, split, masker, batch_size, steps, seed=seed, shuffle=False)
     return dataset, min(examples, steps * batch_size)
+
+
+def _labels(dataset: tf.data.Dataset) -> dict[str, np.ndarray]:
+    """The labels of all places that are used, by output."""
+    found: dict[str, list] = {}
+    for _, labels, weights in dataset:
+        for name, label in labels.items():
+            found.setdefault(name, []).append(label.numpy()[weights[name].numpy() > 0])
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 class Evaluator(keras.callbacks.Callback):
@@ -110,8 +116,8 @@ class Evaluator(keras.callbacks.Callback):
             return
         row, now = log.rows[-1], time.perf_counter()
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        row["gradient_norm"] = float(optimizer.gradient_norm)
-        shown = {"gradient_norm": row["gradient_norm"], "padding": self.corpus.manifest["padding_part"]}
+        # Not in the row: a run that goes on knows it again after its next update only.
+        shown = {"gradient_norm": float(optimizer.gradient_norm), "padding": self.corpus.manifest["padding_part"]}
         if self._since is not None:
             steps, seconds = log.step - self._since[0], now - self._since[1]
             shown["tokens_per_second"] = steps * self.batch_size * self._tokens_a_row / seconds

@@ -179,7 +179,7 @@ COMMANDS = {
         "Pretrain a BERT, from random weights or from a checkpoint's, on a corpus that corpus build made. With --text "
         "and --vocab, the corpus is made first, in DIR/corpus.",
         "--out",
-        f"--corpus --text --vocab --cased --preset --checkpoint --steps {_TRAINING} {' '.join(PRETRAIN_FLAGS)}",
+        f"--text --vocab --cased --checkpoint --steps {' '.join(dict.fromkeys((*_TRAINING.split(), *PRETRAIN_FLAGS)))}",
         {"preset": None, "steps": 10000, "batch_size": 32, "max_length": 128, "learning_rate": 1e-3},
         (
             "keras-bert pretrain --corpus corpus --preset base --steps 100000 --out base",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 from keras_bert.checkpoints import ModelFolder, find_checkpoint, load_source, open_source, save_model_folder
@@ -16,7 +16,7 @@ from keras_bert.config import PRESETS, BertConfig
 from keras_bert.encoder import config_of
 from keras_bert.text import Tokenizer, load_vocabulary
 from keras_bert.training import text_files
-from keras_bert.training.corpus import CorpusSettings, build_corpus, open_corpus
+from keras_bert.training.corpus import Corpus, CorpusSettings, build_corpus, open_corpus
 from keras_bert.training.kept_checkpoints import KeptCheckpoints
 from keras_bert.training.pretrain import PretrainSettings
 from keras_bert.training.pretrain import pretrain as train
@@ -33,95 +33,58 @@ def pretrain(arguments, console: Console) -> int:
     if arguments.preset and arguments.checkpoint:
         raise UsageError("Expected --preset for a new model, or --checkpoint. Received: both.")
     out = Path(arguments.out)
-    folder = Path(arguments.corpus) if arguments.corpus else out / "corpus"
     if arguments.text:
-        text_corpus_stage(
-            folder,
-            text_files.find_files(arguments.text),
-            Path(arguments.vocab),
-            not arguments.cased,
-            CorpusSettings(max_length=arguments.max_length, seed=arguments.seed),
-            console,
-        )
+        text, vocab = text_files.find_files(arguments.text), Path(arguments.vocab)
+        load_vocabulary(vocab)
+        corpus_settings = CorpusSettings(max_length=arguments.max_length, seed=arguments.seed)
+        made_of = text_identity(text, vocab, not arguments.cased, corpus_settings)
+    else:
+        open_corpus(arguments.corpus)
+        made_of = {"corpus": fingerprint([Path(arguments.corpus, "manifest.json")])}
     settings = stages.settings_of(PretrainSettings, arguments)
-    started_from = {"checkpoint": None, "preset": arguments.preset or "mini"}
-    if arguments.checkpoint:
-        files = stages.checkpoint_files(find_checkpoint(arguments.checkpoint))
-        started_from = {"checkpoint": fingerprint(files), "preset": None}
-    elif Path(started_from["preset"]).is_file():
-        started_from["preset"] = BertConfig.from_json_file(started_from["preset"]).to_dict()
+
+    def work(folder: Path, progress: Progress) -> dict:
+        if arguments.text:
+            corpus = text_corpus(folder / "corpus", text, vocab, not arguments.cased, corpus_settings, progress)
+        else:
+            corpus = open_corpus(arguments.corpus)
+            corpus.verify()
+        start = _start(arguments.preset or "mini", arguments.checkpoint, corpus)
+        keep = KeptCheckpoints(folder / "checkpoints", arguments.keep, arguments.checkpoint_format)
+        return pretrain_stage(folder, corpus, start, settings, progress, keep)
+
+    started_from = _start_identity(arguments.preset or "mini", arguments.checkpoint)
     record = run_stage(
-        out,
-        "pretrain",
-        {"corpus": fingerprint([folder / "manifest.json"]), **started_from, **vars(settings)},
-        lambda out, progress: pretrain_stage(
-            out,
-            folder,
-            start_of(arguments.preset, arguments.checkpoint, folder),
-            settings,
-            progress,
-            KeptCheckpoints(out / "checkpoints", arguments.keep, arguments.checkpoint_format),
-        ),
-        console,
-        files=stages.MODEL_FILES,
+        out, "pretrain", {**made_of, **started_from, **vars(settings)}, work, console, files=stages.MODEL_FILES
     )
     stages.forget_progress(out)
     print(json.dumps(record["report"]["evaluation"], indent=2))
     return 0
 
 
-def text_corpus_stage(
-    folder: Path, text: list[Path], vocab: Path, lowercase: bool, settings: CorpusSettings, console: Console
-) -> dict:
-    """Makes a corpus of text files, in this process: for what is too little to be worth the start of others."""
-    load_vocabulary(vocab)
-    return run_stage(
-        folder,
-        "corpus",
-        {"text": stages.text_fingerprint(text), "vocab": fingerprint([vocab]), "lowercase": lowercase}
-        | dataclasses.asdict(settings),
-        lambda folder, progress: _build(folder, text, vocab, lowercase, settings, progress, console.say),
-        console,
-        files=["manifest.json"],
-    )
+def text_identity(text: Sequence[Path], vocab: Path, lowercase: bool, settings: CorpusSettings) -> dict:
+    """What a corpus of text files depends on."""
+    made_of = {"text": stages.text_fingerprint(text), "vocab": fingerprint([vocab]), "lowercase": lowercase}
+    return {**made_of, "corpus": dataclasses.asdict(settings)}
 
 
-def _build(folder, text, vocab, lowercase, settings, progress: Progress, say: Callable[[str], None]) -> dict:
+def text_corpus(
+    folder: Path, text: Sequence[Path], vocab: Path, lowercase: bool, settings: CorpusSettings, progress: Progress
+) -> Corpus:
+    """Makes a corpus of text files in this process: for what is too little to be worth the start of others."""
     tokenizer = Tokenizer(load_vocabulary(vocab), lowercase=lowercase)
-    corpus = build_corpus(text, tokenizer, folder, settings, workers=0, progress=progress)
-    stages.warn_of_unknown(corpus.manifest["unknown_part"], say)
-    return {name: corpus.manifest[name] for name in ("documents", "examples", "tokens", "unknown_part")}
-
-
-def start_of(preset: str | None, checkpoint: str | None, corpus: Path) -> BertConfig | ModelFolder:
-    """What a run begins with: a checkpoint's weights, a preset's config or one in a file."""
-    if checkpoint:
-        source = open_source(find_checkpoint(checkpoint))
-        return load_source(source, source.task if source.task in ("pretraining", "masked_lm") else "encoder")
-    settings, tokenizer = open_corpus(corpus).settings, open_corpus(corpus).tokenizer
-    preset = preset or "mini"
-    if preset in PRESETS:
-        positions = max(LEAST_POSITIONS, settings.max_length)
-        return BertConfig.from_preset(preset, vocab_size=tokenizer.vocab_size, max_position_embeddings=positions)
-    if not Path(preset).is_file():
-        raise UsageError(
-            f"Expected --preset to be one of {', '.join(PRESETS)}, or a bert_config.json. Received: {preset}, which is "
-            "no file."
-        )
-    return BertConfig.from_json_file(preset)
+    return build_corpus(text, tokenizer, folder, settings, workers=0, progress=progress, overwrite=True)
 
 
 def pretrain_stage(
     folder: Path,
-    corpus: Path,
+    corpus: Corpus,
     start: BertConfig | ModelFolder,
     settings: PretrainSettings,
     progress: Progress,
     keep: KeptCheckpoints | None = None,
 ) -> dict:
     """Writes a model folder, TensorBoard logs in logs/ and, until it is complete, checkpoints in progress/."""
-    corpus = open_corpus(corpus)
-    corpus.verify()
     model, report = train(
         corpus,
         start,
@@ -134,3 +97,25 @@ def pretrain_stage(
     save_model_folder(model, folder)
     told = {"parameters": model.model.count_params(), "config": config_of(model.model).to_dict()}
     return {**report, **told, "unknown_part": corpus.manifest["unknown_part"]}
+
+
+def _start(preset: str, checkpoint: str | None, corpus: Corpus) -> BertConfig | ModelFolder:
+    """What a run begins with: a checkpoint's weights, a preset's config or one in a file."""
+    if checkpoint:
+        source = open_source(find_checkpoint(checkpoint))
+        return load_source(source, source.task if source.task in ("pretraining", "masked_lm") else "encoder")
+    if preset in PRESETS:
+        positions = max(LEAST_POSITIONS, corpus.settings.max_length)
+        return BertConfig.from_preset(preset, vocab_size=corpus.tokenizer.vocab_size, max_position_embeddings=positions)
+    return BertConfig.from_json_file(preset)
+
+
+def _start_identity(preset: str, checkpoint: str | None) -> dict:
+    if checkpoint:
+        return {"checkpoint": fingerprint(stages.checkpoint_files(find_checkpoint(checkpoint)))}
+    if preset not in PRESETS and not Path(preset).is_file():
+        raise UsageError(
+            f"Expected --preset to be one of {', '.join(PRESETS)}, or a bert_config.json. Received: {preset}, which is "
+            "no file."
+        )
+    return {"preset": preset if preset in PRESETS else BertConfig.from_json_file(preset).to_dict()}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from keras_bert.atomic import atomic_file
 from keras_bert.cli import pretraining, stages
-from keras_bert.cli.console import Console
+from keras_bert.cli.console import Console, Progress
 from keras_bert.cli.environment import describe_machine, now, peak_memory_bytes
 from keras_bert.cli.stage import fingerprint, run_stage, write_json
 from keras_bert.config import BertConfig
@@ -57,14 +57,8 @@ def run(arguments, console: Console) -> int:
         console,
         files=("vocab.txt",),
     )
-    corpus = pretraining.text_corpus_stage(
-        out / "corpus",
-        text,
-        out / "vocab" / "vocab.txt",
-        lowercase,
-        CorpusSettings(max_length=arguments.max_length, held_out=HELD_OUT_PART, seed=arguments.seed),
-        console,
-    )
+    vocab = out / "vocab" / "vocab.txt"
+    corpus_settings = CorpusSettings(max_length=arguments.max_length, held_out=HELD_OUT_PART, seed=arguments.seed)
     pretrain_settings = stages.settings_of(PretrainSettings, arguments)
     config = BertConfig.from_preset(
         arguments.preset,
@@ -75,13 +69,17 @@ def run(arguments, console: Console) -> int:
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
+
+    def pretrain(folder: Path, progress: Progress) -> dict:
+        corpus = pretraining.text_corpus(folder / "corpus", text, vocab, lowercase, corpus_settings, progress)
+        return pretraining.pretrain_stage(folder, corpus, config, pretrain_settings, progress)
+
     pretrained = run_stage(
         out / "pretrain",
         "pretrain",
-        {"corpus": corpus["files"], "config": config.to_dict(), **vars(pretrain_settings)},
-        lambda folder, progress: pretraining.pretrain_stage(
-            folder, out / "corpus", config, pretrain_settings, progress
-        ),
+        pretraining.text_identity(text, vocab, lowercase, corpus_settings)
+        | {"config": config.to_dict(), **vars(pretrain_settings)},
+        pretrain,
         console,
         files=stages.MODEL_FILES,
     )
@@ -130,7 +128,7 @@ def run(arguments, console: Console) -> int:
         lambda folder, progress: stages.verify_stage(out / "finetune", artifacts, dev),
         console,
     )
-    records = [data, vocabulary, corpus, pretrained, finetuning, evaluation, exported, verified]
+    records = [data, vocabulary, pretrained, finetuning, evaluation, exported, verified]
     summary = _summary(arguments, records)
     write_json(summary, out / "summary.json")
     write_report(summary, out / "report.html")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from keras_bert.checkpoints import ModelFolder, load_model_folder, open_source, recognise, save_model_folder
@@ -20,8 +20,6 @@ from keras_bert.training.finetune import evaluate, finetune, load_start
 from keras_bert.training.settings import FinetuneSettings
 from keras_bert.training.task import Task
 
-# A vocabulary that leaves more of the text unknown than this belongs to another language or another case.
-UNKNOWN_WARNING_PART = 0.05
 MODEL_FILES = ("model.keras", "vocab.txt", "keras_bert.json")
 ARTIFACTS = {"saved_model": "saved_model/1", "litert": "model.tflite", "litert-int8": "model.int8.tflite"}
 
@@ -51,12 +49,6 @@ def _counted(sentences: Iterator[str], files: Sequence[Path], progress: Progress
         if not compressed and count % 1000 == 0:
             progress(min(done, total) // 1000, total // 1000, {})
         yield sentence
-
-
-def warn_of_unknown(part: float, say: Callable[[str], None]) -> None:
-    """Says so where a vocabulary cannot name much of a text's tokens."""
-    if part > UNKNOWN_WARNING_PART:
-        say(f"warning: {part:.0%} of the tokens are [UNK]; the vocabulary does not fit the text")
 
 
 def finetune_stage(
