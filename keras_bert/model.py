@@ -9,8 +9,8 @@ import keras
 class BertModel(keras.Model):
     """A functional `keras.Model` whose first training step comes early; everything else is plain Keras.
 
-    It also trains and evaluates under TensorFlow's `MultiWorkerMirroredStrategy`, which Keras 3 cannot: `fit` fails there
-    on the first batch, and then on the logs of the first step. The methods for that differ under that strategy alone.
+    It also trains and evaluates under TensorFlow's `MultiWorkerMirroredStrategy`, where Keras' own `fit` fails on the
+    first batch, and then on the logs of the first step. What does so is in use under that strategy alone.
     """
 
     def compile(self, *args, jit_compile="auto", auto_scale_loss=True, **kwargs):

@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Iterator
 
 import keras
-import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
 
@@ -25,6 +24,7 @@ _TF_CONFIG_EXAMPLE = (
 )
 # So long a worker waits for the others to start; TensorFlow itself would wait an hour.
 WAIT_FOR_WORKERS_SECONDS = 600
+WAIT_FOR_END_SECONDS = 60
 # What TensorFlow raises where a worker is gone: its collective operations are aborted, or its sockets are closed.
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.CancelledError)
 
@@ -91,10 +91,16 @@ def _multi_worker(_: str) -> tf.distribute.Strategy:
 
 @contextlib.contextmanager
 def _bounded_wait() -> Iterator[None]:
-    """Adds the one setting that the strategy leaves out when it sets up what finds lost workers."""
+    """Adds what the strategy leaves out when it sets up what finds lost workers.
+
+    How long they wait for each other to start; and that they end together: one that left at once would take away what
+    the others have not yet received of the last operation.
+    """
     process = context.context()
     process.configure_coordination_service = functools.partial(
-        process.configure_coordination_service, cluster_register_timeout_in_ms=WAIT_FOR_WORKERS_SECONDS * 1000
+        process.configure_coordination_service,
+        cluster_register_timeout_in_ms=WAIT_FOR_WORKERS_SECONDS * 1000,
+        shutdown_barrier_timeout_in_ms=WAIT_FOR_END_SECONDS * 1000,
     )
     try:
         yield
@@ -174,8 +180,15 @@ def gather_from_workers(strategy: tf.distribute.Strategy, number: float) -> list
     """The numbers of all replicas, in float32; every worker must call it at the same point of the program."""
     if not is_multi_worker(strategy):
         return [float(number)]
-    values = strategy.run(lambda: tf.constant([number], tf.float32))
-    return [float(value) for value in np.asarray(strategy.gather(values, axis=0))]
+    return [float(value) for value in _gatherer(strategy)(tf.constant(number, tf.float32)).numpy()]
+
+
+@functools.cache
+def _gatherer(strategy: tf.distribute.Strategy):
+    def gather(number):
+        return strategy.gather(strategy.run(tf.reshape, args=(number, [1])), axis=0)
+
+    return tf.function(gather)
 
 
 @contextlib.contextmanager
