@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,7 +74,13 @@ def text_corpus(
 ) -> Corpus:
     """Makes a corpus of text files in this process: for what is too little to be worth the start of others."""
     tokenizer = Tokenizer(load_vocabulary(vocab), lowercase=lowercase)
-    return build_corpus(text, tokenizer, folder, settings, workers=0, progress=progress, overwrite=True)
+    made = not folder.exists()
+    try:
+        return build_corpus(text, tokenizer, folder, settings, workers=0, progress=progress, overwrite=True)
+    except ValueError:
+        if made:
+            shutil.rmtree(folder, ignore_errors=True)  # text that gives no corpus leaves nothing behind
+        raise
 
 
 def pretrain_stage(
