@@ -16,7 +16,7 @@ import tensorflow as tf
 
 import keras_bert as kb
 from keras_bert.training.callbacks import Restart, RunLog
-from keras_bert.training.distribution import WorkerLostError, make_strategy, shard_batches
+from keras_bert.training.distribution import WorkerLostError, leave_together, make_strategy, shard_batches
 from keras_bert.training.optimizers import AdamW
 
 STEPS, BATCH_SIZE, LENGTH, MASKED, VOCABULARY = 12, 8, 12, 4, 30
@@ -90,6 +90,7 @@ def main(strategy_name, folder, results, fate=""):
     weights = {weight.path: weight.numpy().tolist() for weight in model.weights}
     with open(results, "w", encoding="utf-8") as file:
         json.dump({"done": done, "rows": log.rows, "evaluation": evaluation, "weights": weights}, file)
+    leave_together(strategy)
 
 
 if __name__ == "__main__":

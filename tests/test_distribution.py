@@ -35,7 +35,16 @@ def assert_same_curve(one, other):
 def test_strategies_by_name():
     assert make_strategy("default").num_replicas_in_sync == 1
     assert make_strategy("mirrored").num_replicas_in_sync == 2
-    with pytest.raises(ValueError, match=r"one of \('default', 'mirrored'\).*'tpu'"):
+    with pytest.raises(ValueError, match=r"one of \('default', 'mirrored', 'multi_worker', 'tpu'\).*'mirror'"):
+        make_strategy("mirror")
+    with pytest.raises(ValueError, match="does not support parameter servers.*'multi_worker'"):
+        make_strategy("parameter_server")
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("TPU")), reason="there is a TPU")
+def test_no_tpu(monkeypatch):
+    monkeypatch.delenv("TPU_NAME", raising=False)
+    with pytest.raises(ValueError, match="Expected a TPU.*TPU_NAME.*'mirrored' for GPUs"):
         make_strategy("tpu")
 
 

@@ -13,10 +13,15 @@ LAYERS = [
     layers.Embeddings(11, 6, 8, 2, dropout=0.2, layer_norm_eps=1e-5, initializer_range=0.1),
     layers.Embeddings(11, 6, 8, 1, position_embedding_type="sinusoidal"),
     layers.AttentionBias(dtype="mixed_float16"),
+    layers.DocumentBias(dtype="mixed_float16"),
+    layers.DocumentPositions(),
+    layers.Dropout(0.3),
     layers.SelfAttention(6, 3, dropout=0.3, initializer_range=0.1),
     layers.FeedForward(6, 9, "relu", 0.1),
     layers.EncoderBlock(6, 2, 9, "silu", 0.1, 0.2, 1e-5, 0.3, dtype="mixed_bfloat16"),
+    layers.EncoderBlock(6, 2, 9, rematerialize=True),
     layers.FirstToken(),
+    head_layers.TokensAt(),
     head_layers.MaskedLMHead(11, 6, "gelu_new", 1e-5, 0.1),
 ]
 

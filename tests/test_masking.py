@@ -22,9 +22,24 @@ def example(count, length=LENGTH, seed=0):
     return np.array(row + [PAD] * (length - len(row)), np.int32)
 
 
-def draw(row, draws, rate=0.15, max_predictions=7, seed=5):
+def draw(
+    row,
+    draws,
+    rate=0.15,
+    max_predictions=7,
+    seed=5,
+    tokenizer=TOKENIZER,
+    word_starts=None,
+    document_ids=None,
+    **arguments,
+):
     """Masks of one example under `draws` seeds, stacked, as NumPy arrays."""
-    masker = Masker(TOKENIZER, rate, max_predictions)
+    masker = Masker(tokenizer, rate, max_predictions, **arguments)
+    beside = {
+        key: tf.constant(value)
+        for key, value in {"word_starts": word_starts, "document_ids": document_ids}.items()
+        if value is not None
+    }
 
     @tf.function
     def all_draws():
@@ -35,7 +50,7 @@ def draw(row, draws, rate=0.15, max_predictions=7, seed=5):
             "masked_lm_weights": tf.TensorSpec(max_predictions, tf.float32),
         }
         seeds = tf.stack([tf.fill([draws], tf.constant(seed, tf.int64)), tf.range(draws, dtype=tf.int64)], axis=1)
-        return tf.map_fn(lambda one: masker(tf.constant(row), one), seeds, fn_output_signature=signature)
+        return tf.map_fn(lambda one: masker(tf.constant(row), one, **beside), seeds, fn_output_signature=signature)
 
     return {key: value.numpy() for key, value in all_draws().items()}
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_bert.training.distribution import check_tf_config, make_strategy
+from keras_bert.training import distribution
+from keras_bert.training.distribution import WorkerLostError, check_tf_config, make_strategy
 
 TESTS = Path(__file__).parent
 LIMIT_SECONDS = 240  # for one run, of which a lost worker takes a quarter of a minute
@@ -103,9 +104,9 @@ def test_whoever_dies_all_start_again_and_go_on(tmp_path, alone):
     assert "died" in workers[0][1]
     assert "Start all workers again. The run goes on from step 4." in workers[0][1]
 
-    workers, log = run(tmp_path, "chief-dies", ["SIGKILL@9", ""])
+    workers, log = run(tmp_path, "chief-dies", ["SIGKILL@7", ""])
     assert [status for status, *_ in workers] == [-signal.SIGKILL, 3], log
-    assert "Start all workers again. The run goes on from step 8." in workers[1][1]
+    assert "Start all workers again. The run goes on from step 4." in workers[1][1]
 
     workers, log = run(tmp_path, "one-is-told-to-stop", ["", "SIGTERM@9"])
     assert [status for status, *_ in workers] == [4, 4], log
@@ -161,6 +162,25 @@ def test_broken_tf_configs(monkeypatch, text, message):
 
 def test_too_late_for_several_workers(monkeypatch):
     tf.zeros(1)
-    monkeypatch.setenv("TF_CONFIG", tf_config(free_addresses(2), 0))
+    monkeypatch.setenv("TF_CONFIG", tf_config(free_addresses(1), 0))
     with pytest.raises(RuntimeError, match="before TensorFlow runs its first operation"):
         make_strategy("multi_worker")
+
+
+def test_a_worker_that_does_not_start(monkeypatch):
+    addresses = free_addresses(3)
+    monkeypatch.setenv("TF_CONFIG", tf_config(addresses, 1))
+    monkeypatch.setattr(distribution, "WAIT_FOR_WORKERS_SECONDS", 0.1)
+    with (
+        socket.create_server(("127.0.0.1", int(addresses[0].rpartition(":")[2]))),
+        pytest.raises(WorkerLostError, match=f"within 0.1 seconds. Received: no answer from {addresses[2]} "),
+    ):
+        make_strategy("multi_worker")
+
+
+def test_a_port_that_is_taken(monkeypatch):
+    with socket.create_server(("", 0)) as taken:
+        addresses = [f"127.0.0.1:{taken.getsockname()[1]}", "127.0.0.1:1"]
+        monkeypatch.setenv("TF_CONFIG", tf_config(addresses, 0))
+        with pytest.raises(ValueError, match=f"free port.*Received: {addresses[0]}, .*in use"):
+            make_strategy("multi_worker")

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from keras_bert.atomic import atomic_file
 from keras_bert.model import is_multi_worker
-from keras_bert.training.distribution import explain_lost_workers, gather_from_workers, is_chief
+from keras_bert.training.distribution import explain_lost_workers, gather_from_workers, is_chief, leave_together
 
 Progress = Callable[[int, int, dict], None]  # steps done, steps in all, the latest averages
 # A checkpoint is due after so many seconds, or so many times as long as writing the last one took, if that is more:
@@ -377,6 +377,7 @@ class _Save(keras.callbacks.Callback):
             self.saved_at = time.monotonic()
             self.pause_seconds = max(CHECKPOINT_EVERY_SECONDS, CHECKPOINT_EVERY_WRITES * (self.saved_at - now))
         if wish == 2:
+            leave_together(strategy)
             raise KeyboardInterrupt
 
 

@@ -28,7 +28,7 @@ from keras_bert.atomic import atomic_file, in_use_by_one
 from keras_bert.text import Tokenizer, load_vocabulary, save_vocabulary
 from keras_bert.training.corpus_duplicates import EXACT, NEAR, mark_duplicates
 from keras_bert.training.corpus_plan import Plan
-from keras_bert.training.corpus_readers import DOCUMENT_BORDERS, cut_units, inputs_fingerprint
+from keras_bert.training.corpus_readers import DOCUMENT_BORDERS, cut_units, inputs_fingerprint, is_large
 from keras_bert.training.corpus_shards import ShardWriter
 from keras_bert.training.corpus_units import UnitTokenizer, callable_name, find_callable, read_counts
 from keras_bert.training.corpus_workers import Workers, default_workers
@@ -206,7 +206,8 @@ def build_corpus(
 
     Args:
       inputs: paths, glob patterns, `tfds:NAME`, `hf:NAME`. Text and Markdown as in text_files.py, `.jsonl`, `.gz`.
-      workers: processes; None: one a processor; 0: none, all is done in this one.
+      workers: processes; None: one a processor, but none for a few megabytes, which are done before they are up; 0:
+        none, all is done in this one.
       sentence_splitter: text to its sentences; a function that can be imported, or `module:function`.
       segmenter: text to its words, likewise: they say which pieces whole-word masking hides together, and no more.
 
@@ -216,9 +217,10 @@ def build_corpus(
     """
     folder = Path(folder)
     settings = settings or CorpusSettings()
-    workers = default_workers() if workers is None else workers
     progress = progress or (lambda done, total, figures: None)
     units = cut_units(inputs, settings.documents)
+    if workers is None:
+        workers = default_workers() if is_large(units) else 0
     identity = _identity(units, tokenizer, settings, sentence_splitter, segmenter)
     if not overwrite and (finished := _finished(folder, identity)):
         return finished

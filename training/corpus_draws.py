@@ -42,8 +42,9 @@ class Draw:
 
     def bits(self) -> int:
         """64 random bits."""
+        bits = mix(self._state)
         self._state = (self._state + _GOLDEN) & _MASK
-        return mix(self._state)
+        return bits
 
     def below(self, most: int) -> int:
         """A whole number from 0 to `most` - 1."""

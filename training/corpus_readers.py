@@ -44,6 +44,9 @@ def cut_units(inputs: str | os.PathLike | Iterable[str | os.PathLike], documents
     """
     if isinstance(inputs, str | os.PathLike):
         inputs = [inputs]
+    inputs = list(inputs)
+    if not inputs:
+        text_files.find_files([])  # says what is missing
     units: list[tuple[Part, ...]] = []
     waiting: list[Part] = []  # small files, until there are enough
     size = 0
@@ -54,6 +57,13 @@ def cut_units(inputs: str | os.PathLike | Iterable[str | os.PathLike], documents
         waiting.append(part)
         size += length
     return [*units, tuple(waiting)] if waiting else units
+
+
+def is_large(units: list[tuple[Part, ...]]) -> bool:
+    """Whether units are so many, or so large, that to share them out is worth it."""
+    return len(units) > 1 or any(
+        not _is_data_set(part.source) and os.path.getsize(part.source) > UNIT_BYTES for unit in units for part in unit
+    )
 
 
 def inputs_fingerprint(units: Iterable[tuple[Part, ...]]) -> list[list]:
@@ -77,7 +87,7 @@ def read_documents(part: Part, documents: str, text_field: str) -> Iterator[str]
     """
     if _is_data_set(part.source):
         yield from _data_set_texts(part, text_field)
-    elif text_files.text_suffix(part.source) == ".jsonl":
+    elif holds_records(part):
         yield from _json_texts(part, text_field)
     elif documents == "line":
         yield from (line for _, line in _lines(part))
@@ -87,6 +97,11 @@ def read_documents(part: Part, documents: str, text_field: str) -> Iterator[str]
         if markdown:
             lines = text_files.markdown_lines(lines)
         yield from _gathered(lines, ends_at_blank=documents == "blank_line" and not markdown, whole=documents == "file")
+
+
+def holds_records(part: Part) -> bool:
+    """Whether each row or line is a document, be its text blank."""
+    return _is_data_set(part.source) or text_files.text_suffix(part.source) == ".jsonl"
 
 
 def _gathered(lines: Iterable[str | None], ends_at_blank: bool, whole: bool) -> Iterator[str]:

@@ -17,7 +17,7 @@ import numpy as np
 from keras_bert.atomic import atomic_folder
 from keras_bert.training import text_files
 from keras_bert.training.corpus_duplicates import DOCUMENT, signatures
-from keras_bert.training.corpus_readers import Part, read_documents
+from keras_bert.training.corpus_readers import Part, holds_records, read_documents
 
 _BATCH_CHARACTERS = 1 << 20
 _BATCH_SENTENCES = 8192
@@ -72,7 +72,7 @@ class UnitTokenizer:
             for text in read_documents(part, self.documents, self.text_field):
                 document = self.split(text)
                 if not document:
-                    counts["empty"] += bool(text.strip()) or self.documents != "blank_line"
+                    counts["empty"] += holds_records(part) or bool(text.strip())  # blank lines are no documents
                     continue
                 batch.append(document)
                 characters += len(text)

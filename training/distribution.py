@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import os
+import socket
+import time
 from collections.abc import Callable, Iterator
 
 import keras
@@ -22,8 +25,7 @@ _TF_CONFIG_EXAMPLE = (
     '{"cluster": {"worker": ["host-a:2222", "host-b:2222"]}, "task": {"type": "worker", "index": 0}}, the same cluster '
     "on every worker and another index on each"
 )
-# So long a worker waits for the others to start; TensorFlow itself would wait an hour.
-WAIT_FOR_WORKERS_SECONDS = 600
+WAIT_FOR_WORKERS_SECONDS = 600  # to start; TensorFlow waits an hour or for ever, and cannot be interrupted
 WAIT_FOR_END_SECONDS = 60
 # What TensorFlow raises where a worker is gone: its collective operations are aborted, or its sockets are closed.
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.CancelledError)
@@ -68,13 +70,15 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
 
 
 @functools.cache
-def _multi_worker(_: str) -> tf.distribute.Strategy:
+def _multi_worker(tf_config: str) -> tf.distribute.Strategy:
     gpus = tf.config.list_physical_devices("GPU")  # asks the drivers, and starts nothing
     kind = tf.distribute.experimental.CommunicationImplementation
     options = tf.distribute.experimental.CommunicationOptions(implementation=kind.AUTO if gpus else kind.RING)
+    config = json.loads(tf_config)
+    job, index = config["task"]["type"], config["task"]["index"]
+    _wait_for_workers(config["cluster"][job][index], [address for job in config["cluster"].values() for address in job])
     try:
-        with _bounded_wait():
-            return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     except RuntimeError as error:
         if "program startup" not in str(error):
             raise
@@ -82,30 +86,29 @@ def _multi_worker(_: str) -> tf.distribute.Strategy:
             "Expected make_strategy('multi_worker') before TensorFlow runs its first operation. Received: a program "
             "that has run one; call it first, before a tokenizer, a dataset or a model is made."
         ) from error
-    except tf.errors.OpError as error:
-        raise WorkerLostError(
-            f"Expected every worker of TF_CONFIG to start within {WAIT_FOR_WORKERS_SECONDS} seconds, at its address. "
-            f"Received: {type(error).__name__}: {str(error.message).splitlines()[0][:300]}"
-        ) from error
 
 
-@contextlib.contextmanager
-def _bounded_wait() -> Iterator[None]:
-    """Adds what the strategy leaves out when it sets up what finds lost workers.
-
-    How long they wait for each other to start; and that they end together: one that left at once would take away what
-    the others have not yet received of the last operation.
-    """
-    process = context.context()
-    process.configure_coordination_service = functools.partial(
-        process.configure_coordination_service,
-        cluster_register_timeout_in_ms=WAIT_FOR_WORKERS_SECONDS * 1000,
-        shutdown_barrier_timeout_in_ms=WAIT_FOR_END_SECONDS * 1000,
-    )
+def _wait_for_workers(own: str, addresses: list[str]) -> None:
+    """Waits until something listens at every worker's address: its process, as this one does here, or TensorFlow."""
+    end = time.monotonic() + WAIT_FOR_WORKERS_SECONDS
+    missing = [address for address in addresses if address != own]
     try:
-        yield
-    finally:
-        del process.configure_coordination_service
+        listener = socket.create_server(("", int(own.rpartition(":")[2])), backlog=max(len(addresses), 16))
+    except OSError as error:
+        raise ValueError(f"Expected a free port at this worker's own address. Received: {own}, {error}") from error
+    with listener:
+        while missing:
+            host, _, port = missing[0].rpartition(":")
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+                del missing[0]
+            except OSError as error:
+                if time.monotonic() > end:
+                    raise WorkerLostError(
+                        f"Expected every worker of TF_CONFIG to start within {WAIT_FOR_WORKERS_SECONDS} seconds. "
+                        f"Received: no answer from {', '.join(missing)} ({error})"
+                    ) from error
+                time.sleep(0.2)
 
 
 def _tpu(name: str) -> tf.distribute.Strategy:
@@ -189,6 +192,28 @@ def _gatherer(strategy: tf.distribute.Strategy):
         return strategy.gather(strategy.run(tf.reshape, args=(number, [1])), axis=0)
 
     return tf.function(gather)
+
+
+def leave_together(strategy: tf.distribute.Strategy) -> None:
+    """Waits until all workers have come this far, at most a minute for each; call it before a worker ends.
+
+    One that leaves at once takes with it what the others have not yet received of the last operation, and they take it
+    for dead.
+    """
+    if not is_multi_worker(strategy):
+        return
+    process, resolver, visit = context.context(), strategy.cluster_resolver, next(_VISITS)
+    process.set_config_key_value(f"keras_bert/left/{visit}/{resolver.task_type}/{resolver.task_id}", "1")
+    for job, addresses in resolver.cluster_spec().as_dict().items():
+        for index in range(len(addresses)):
+            # The first worker holds the keys: it is gone when it has seen all.
+            with contextlib.suppress(tf.errors.OpError):
+                process.get_config_key_value(
+                    f"keras_bert/left/{visit}/{job}/{index}", timeout_in_ms=WAIT_FOR_END_SECONDS * 1000
+                )
+
+
+_VISITS = itertools.count()
 
 
 @contextlib.contextmanager

@@ -107,7 +107,7 @@ class Masker:
             words = tf.range(length) if self.unit == "token" else self._number_words(input_ids, special, word_starts)
             if self.unit == "span":
                 scores, span_of = self._draw_spans(words, special, scores, seeds[3])
-            used, positions = self._take_words(words, document_ids, special, scores, room)
+            used, positions = self._take_words(words, document_ids, special, scores, room, seeds[0])
         positions = tf.sort(tf.where(used, positions, tf.int32.max))
         positions = tf.where(used, positions, 0)
         labels = tf.where(used, tf.gather(input_ids, positions), 0)
@@ -168,7 +168,7 @@ class Masker:
         span_of_word = tf.range(length) - tf.argmax(covering, axis=1, output_type=tf.int32)
         return tf.reduce_max(covering, axis=1), tf.gather(span_of_word, words)
 
-    def _take_words(self, words, documents, special, scores, room):
+    def _take_words(self, words, documents, special, scores, room, seed):
         """As `_draw_tokens`, by words: those of the highest scores that still fit, document by document."""
         length = words.shape[0]
         ordinary = tf.cast(~special, tf.int32)
@@ -179,7 +179,10 @@ class Masker:
             of_word = tf.maximum(tf.math.unsorted_segment_max(documents, words, length), 0)
             wanted = self._wanted(tf.math.unsorted_segment_sum(ordinary, documents, length))
             sizes = tf.where(_take_in_order(order, sizes, of_word, wanted), sizes, 0)
-            wanted = room  # documents may together want more than there is room for
+            # Documents may together want more than there is room for. Not by score: the best of a long document's are
+            # better than that of a short one.
+            wanted, again = room, tf.random.stateless_uniform([length], tf.random.fold_in(seed, 1))
+            order = tf.argsort(again, stable=True)
         else:
             wanted = tf.minimum(self._wanted(tf.reduce_sum(ordinary)), room)
         taken = _take_in_order(order, sizes, tf.zeros_like(words), tf.fill([length], wanted))

@@ -6,6 +6,7 @@ import argparse
 from typing import NamedTuple
 
 from keras_bert.cli.argument_types import MOST_SEED, whole_number
+from keras_bert.cli.corpus_arguments import CORPUS_FLAGS
 from keras_bert.cli.finetune_arguments import DATA_NOTES, FINETUNE_FLAGS, TASK
 from keras_bert.cli.pretrain_arguments import PRETRAIN_FLAGS
 from keras_bert.version import __version__
@@ -174,6 +175,26 @@ COMMANDS = {
             "keras-bert vocab --text books/*.txt.gz --out vocab",
             "keras-bert vocab --text zh.txt --vocab-size 21128 --out vocab",
         ),
+    ),
+    "corpus": Command(
+        "Build the corpus of pretraining from text, in any size, as TFRecord shards with a manifest; or verify one.",
+        "--out",
+        f"--vocab --cased --max-length --seed {' '.join(CORPUS_FLAGS)}",
+        {"max_length": 128},
+        (
+            "keras-bert corpus build --input books/*.txt.gz --vocab vocab/vocab.txt --out corpus",
+            "keras-bert corpus build --input dump.jsonl hf:NAME --vocab v.txt --objective mlm --packed --out corpus",
+            "keras-bert corpus build --input t.txt --vocab v.txt --masking static --dupe-factor 10 --out corpus",
+            "keras-bert corpus verify --out corpus",
+        ),
+        {
+            "action": {
+                "choices": ("build", "verify"),
+                "help": "build: a run that was stopped goes on, and its options must be the same; verify: compare the "
+                "shards' checksums with the manifest",
+            },
+            **CORPUS_FLAGS,
+        },
     ),
     "pretrain": Command(
         "Pretrain a BERT, from random weights or from a checkpoint's, on a corpus that corpus build made. With --text "

@@ -12,7 +12,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_bert.checkpoints import convert_checkpoint, find_checkpoint, inspect_checkpoint
-from keras_bert.cli import finetuning, pretraining, quickstart, stages
+from keras_bert.cli import corpus, finetuning, pretraining, quickstart, stages
 from keras_bert.cli.console import Console
 from keras_bert.cli.errors import UsageError
 from keras_bert.cli.stage import run_stage, write_json
@@ -138,6 +138,7 @@ tf.config.list_physical_devices()
 _COMMANDS = {
     "quickstart": _quickstart,
     "vocab": _vocab,
+    "corpus": corpus.corpus,
     "pretrain": pretraining.pretrain,
     "finetune": finetuning.finetune,
     "evaluate": finetuning.evaluate,
