@@ -164,7 +164,10 @@ USAGE = [
         "pretrain --text text.txt --vocab vocab.txt --out new --batch-size 9999999999",
         "a whole number from 1 to 2147483647",
     ),
-    ("pretrain --text text.txt --vocab vocab.txt --out new --preset huge", "one of tiny, .*Received: huge, which is no"),
+    (
+        "pretrain --text text.txt --vocab vocab.txt --out new --preset huge",
+        "one of tiny, .*Received: huge",
+    ),
     (f"{QUICK} --seed -1", "a whole number from 0 to 4294967295, got '-1'"),
     (f"{QUICK} --learning-rate nan", "a learning rate above 0 .*'nan'"),
     (f"{QUICK} --learning-rate -1e-3", "a learning rate above 0|expected one argument"),

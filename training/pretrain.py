@@ -20,7 +20,14 @@ from keras_bert.heads import build_masked_lm, build_pretrainer
 from keras_bert.training.callbacks import Progress, Restart, RunLog
 from keras_bert.training.corpus import Corpus
 from keras_bert.training.corpus_dataset import make_corpus_dataset
-from keras_bert.training.distribution import PRECISIONS, check_batch_size, make_strategy, set_randomness
+from keras_bert.training.distribution import (
+    PRECISIONS,
+    check_batch_size,
+    is_chief,
+    make_strategy,
+    set_randomness,
+    shard_batches,
+)
 from keras_bert.training.lamb import Lamb
 from keras_bert.training.masking import Masker
 from keras_bert.training.optimizers import AdamW
@@ -120,8 +127,8 @@ def pretrain(
     """
     config = start if isinstance(start, BertConfig) else config_of(start.model)
     _check_fits(corpus, config, start)
-    set_randomness(settings.seed, settings.deterministic)
     strategy = make_strategy(settings.strategy)
+    set_randomness(settings.seed, settings.deterministic)
     check_batch_size(settings.batch_size, strategy)
     masker = make_masker(corpus, settings)
     with strategy.scope():
@@ -136,7 +143,9 @@ def pretrain(
     def keep_model(step, figures):
         keep(to_folder(model, corpus), step, figures)
 
-    evaluator = Evaluator(log, every, corpus, masker, **held_out, keep=keep_model if keep else None)
+    evaluator = Evaluator(
+        log, every, corpus, masker, **held_out, keep=keep_model if keep and is_chief(strategy) else None
+    )
     callbacks = [log, evaluator]
     restart, done = None, 0
     if restart_folder is not None:
@@ -152,8 +161,10 @@ def pretrain(
         rows = math.ceil(max(10, settings.steps // 20) / log.interval)
         callbacks.append(restart.callback(log, every_steps=rows * log.interval))
     if done < settings.steps:
-        dataset = make_corpus_dataset(
-            corpus, "train", masker, settings.batch_size, settings.steps, seed=settings.seed, start_step=done
+        dataset = shard_batches(
+            make_corpus_dataset(
+                corpus, "train", masker, settings.batch_size, settings.steps, seed=settings.seed, start_step=done
+            )
         )
         with restart.interruptible() if restart else contextlib.nullcontext():
             model.fit(dataset, steps_per_epoch=settings.steps - done, callbacks=callbacks, verbose=0, shuffle=False)

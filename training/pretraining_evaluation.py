@@ -14,6 +14,7 @@ from keras_bert.training.baselines import unigram_accuracy
 from keras_bert.training.callbacks import RunLog
 from keras_bert.training.corpus import Corpus
 from keras_bert.training.corpus_dataset import make_corpus_dataset
+from keras_bert.training.distribution import shard_batches
 from keras_bert.training.masking import Masker
 
 MOST_BATCHES = 50  # of held-out rows, in evaluations during the run
@@ -29,10 +30,10 @@ def evaluate_pretrainer(
       {"masked_lm_loss", "masked_lm_accuracy", "unigram_accuracy", "examples"}, and where the corpus has labels
       {"next_sentence_loss", "next_sentence_accuracy", "next_sentence_majority"}.
     """
-    dataset, examples = _rows(corpus, "dev", masker, batch_size, seed, most_batches)
+    dataset, examples = _rows(model, corpus, "dev", masker, batch_size, seed, most_batches)
     figures = model.evaluate(dataset, verbose=0, return_dict=True)
     labels = _labels(dataset)
-    trained_on, _ = _rows(corpus, "train", masker, batch_size, seed, MOST_BATCHES)
+    trained_on, _ = _rows(model, corpus, "train", masker, batch_size, seed, MOST_BATCHES)
     loss, accuracy = figures.get("masked_lm_loss", figures["loss"]), figures.get("masked_lm_accuracy")
     report = {
         "masked_lm_loss": loss,
@@ -49,7 +50,7 @@ def evaluate_pretrainer(
 
 def sample_predictions(model: keras.Model, corpus: Corpus, masker: Masker, seed: int) -> list[str]:
     """Held-out rows with what the model says of the hidden tokens, as Markdown: `right`, or ~~wrong~~ and `right`."""
-    dataset, examples = _rows(corpus, "dev", masker, SHOWN_TEXTS, seed, 1)
+    dataset, examples = _rows(model, corpus, "dev", masker, SHOWN_TEXTS, seed, 1)
     inputs, labels, weights = next(iter(dataset))
     said = tf.argmax(model(inputs, training=False)["masked_lm"], -1).numpy()
     pieces = np.array(corpus.tokenizer.vocabulary)
@@ -64,14 +65,15 @@ def sample_predictions(model: keras.Model, corpus: Corpus, masker: Masker, seed:
     return texts
 
 
-def _rows(corpus, split: str, masker, batch_size: int, seed: int, most_batches: int | None):
+def _rows(model, corpus, split: str, masker, batch_size: int, seed: int, most_batches: int | None):
     """Rows about once, in order, with masks that depend on the seed alone; and how many there are."""
     examples = sum(shard["examples"] for shard in corpus.shards(split))
-    batch_size = min(batch_size, examples)
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    batch_size = max(replicas, min(batch_size, examples // replicas * replicas))
     steps = math.ceil(examples / batch_size)
     steps = steps if most_batches is None else min(steps, most_batches)
     dataset = make_corpus_dataset(corpus, split, masker, batch_size, steps, seed=seed, shuffle=False)
-    return dataset, min(examples, steps * batch_size)
+    return shard_batches(dataset), min(examples, steps * batch_size)
 
 
 def _labels(dataset: tf.data.Dataset) -> dict[str, np.ndarray]:
@@ -117,7 +119,10 @@ class Evaluator(keras.callbacks.Callback):
         row, now = log.rows[-1], time.perf_counter()
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         # Not in the row: a run that goes on knows it again after its next update only.
-        shown = {"gradient_norm": float(optimizer.gradient_norm), "padding": self.corpus.manifest["padding_part"]}
+        shown = {
+            "gradient_norm": float(keras.ops.convert_to_numpy(optimizer.gradient_norm)),
+            "padding": self.corpus.manifest["padding_part"],
+        }
         if self._since is not None:
             steps, seconds = log.step - self._since[0], now - self._since[1]
             shown["tokens_per_second"] = steps * self.batch_size * self._tokens_a_row / seconds

@@ -6,6 +6,7 @@ from keras_bert.cli.argument_types import number, whole_number
 from keras_bert.cli.finetune_arguments import FINETUNE_FLAGS
 
 # Copies of what training defines, which a test compares: importing those takes seconds.
+STRATEGIES = ("default", "mirrored", "multi_worker", "tpu", "parameter_server")  # the last has an error of its own
 OPTIMIZERS = ("adamw", "lamb")
 SCHEDULES = ("linear", "polynomial", "cosine", "constant")
 MASK_UNITS = ("token", "whole_word", "span")
@@ -22,6 +23,12 @@ PRETRAIN_FLAGS = {
         "metavar": "N",
         "type": whole_number(5),
         "help": "tokens a row, for --text; a corpus has its own (default %(default)s)",
+    },
+    "--strategy": {
+        "choices": STRATEGIES,
+        "default": "default",
+        "help": "tf.distribute strategy; multi_worker needs TF_CONFIG, and the same command on every worker (default "
+        "%(default)s)",
     },
     "--optimizer": {
         "choices": OPTIMIZERS,

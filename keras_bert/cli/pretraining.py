@@ -15,9 +15,11 @@ from keras_bert.cli.errors import UsageError
 from keras_bert.cli.stage import fingerprint, run_stage
 from keras_bert.config import PRESETS, BertConfig
 from keras_bert.encoder import config_of
+from keras_bert.model import is_multi_worker
 from keras_bert.text import Tokenizer, load_vocabulary
 from keras_bert.training import text_files
 from keras_bert.training.corpus import Corpus, CorpusSettings, build_corpus, open_corpus
+from keras_bert.training.distribution import is_chief, leave_together, make_strategy
 from keras_bert.training.kept_checkpoints import KeptCheckpoints
 from keras_bert.training.pretrain import PretrainSettings
 from keras_bert.training.pretrain import pretrain as train
@@ -33,6 +35,10 @@ def pretrain(arguments, console: Console) -> int:
         raise UsageError("--vocab belongs to --text; a corpus has its own. Received: one of --text and --vocab alone.")
     if arguments.preset and arguments.checkpoint:
         raise UsageError("Expected --preset for a new model, or --checkpoint. Received: both.")
+    settings = stages.settings_of(PretrainSettings, arguments)
+    strategy = make_strategy(settings.strategy)  # several workers meet before TensorFlow runs its first operation
+    if is_multi_worker(strategy) and arguments.text:
+        raise UsageError("Several workers need --corpus, which all can read. Received: --text; run corpus build first.")
     out = Path(arguments.out)
     if arguments.text:
         text, vocab = text_files.find_files(arguments.text), Path(arguments.vocab)
@@ -42,7 +48,6 @@ def pretrain(arguments, console: Console) -> int:
     else:
         open_corpus(arguments.corpus)
         made_of = {"corpus": fingerprint([Path(arguments.corpus, "manifest.json")])}
-    settings = stages.settings_of(PretrainSettings, arguments)
 
     def work(folder: Path, progress: Progress) -> dict:
         if arguments.text:
@@ -51,13 +56,22 @@ def pretrain(arguments, console: Console) -> int:
             corpus = open_corpus(arguments.corpus)
             corpus.verify()
         start = _start(arguments.preset or "mini", arguments.checkpoint, corpus)
+        if not is_chief(strategy):  # which alone writes
+            train(corpus, start, settings, restart_folder=folder / "progress", progress=progress)
+            return {}
         keep = KeptCheckpoints(folder / "checkpoints", arguments.keep, arguments.checkpoint_format)
         return pretrain_stage(folder, corpus, start, settings, progress, keep)
 
+    if not is_chief(strategy):
+        with console.progress("pretrain") as progress:
+            work(out, progress)
+        leave_together(strategy)
+        return 0
     started_from = _start_identity(arguments.preset or "mini", arguments.checkpoint)
     record = run_stage(
         out, "pretrain", {**made_of, **started_from, **vars(settings)}, work, console, files=stages.MODEL_FILES
     )
+    leave_together(strategy)
     stages.forget_progress(out)
     print(json.dumps(record["report"]["evaluation"], indent=2))
     return 0
