@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import keras
 
 
@@ -56,7 +58,7 @@ class BertModel(keras.Model):
         return keras.backend.backend() == "tensorflow" and is_multi_worker(self.distribute_strategy)
 
     def _make_multi_worker_function(self, step):
-        import tensorflow as tf
+        tf = sys.modules["tensorflow"]
 
         strategy = self.distribute_strategy
 
@@ -85,7 +87,7 @@ class BertModel(keras.Model):
         # Keras makes losses and metrics for the first batch, which it takes for something to average over the workers.
         # All that counts are its shapes: those of a local replica's part do.
         if iterator is not None and self._has_workers():
-            import tensorflow as tf
+            tf = sys.modules["tensorflow"]
 
             strategy = self.distribute_strategy
             _, _, batches = next(iter(iterator))
@@ -108,8 +110,8 @@ def _has_accelerator() -> bool:
 
 def is_multi_worker(strategy) -> bool:
     """Whether a strategy of TensorFlow spans several processes, each of which runs the same program."""
-    import tensorflow as tf
-
+    # Whoever has a strategy has loaded it; the core itself runs on every backend and loads none.
+    tf = sys.modules["tensorflow"]
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return False
     resolver = strategy.cluster_resolver
