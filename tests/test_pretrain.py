@@ -11,7 +11,6 @@ from tiny_config import tiny_config
 from tiny_corpus import make_corpus
 
 from keras_bert.training import pretrain as pretraining
-from keras_bert.training.callbacks import Restart, RunLog
 from keras_bert.training.pretrain import PretrainSettings, pretrain
 
 SETTINGS = PretrainSettings(steps=60, batch_size=8, learning_rate=1e-2)
@@ -97,87 +96,3 @@ def test_float16_scales_the_loss(corpus, config, monkeypatch):
 def test_refused_settings(corpus, config, change, settings, message):
     with pytest.raises(ValueError, match=message):
         pretrain(corpus, dataclasses.replace(config, **change), dataclasses.replace(SETTINGS, **settings))
-
-
-# The log and the restart, without a BERT.
-
-
-def small_model():
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dropout(0.5), keras.layers.Dense(3)])
-    model.compile("adam", "mse")
-    model.optimizer.build(model.trainable_variables)
-    return model
-
-
-def run_log(model, step):
-    log = RunLog(10, 5)
-    log.set_model(model)
-    log.step, log.rows = step, [{"step": step, "loss": 1.0}]
-    return log
-
-
-def test_rows_average_over_their_steps():
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-    model.compile(keras.optimizers.SGD(0.0), "mse")
-    model.set_weights([np.zeros((1, 1))])
-    log = RunLog(total_steps=5, interval=2)
-    targets = np.array([[1.0], [2.0], [3.0], [4.0], [5.0]])
-    model.fit(np.ones((5, 1)), targets, batch_size=1, shuffle=False, callbacks=[log], verbose=0)
-    assert [row["step"] for row in log.rows] == [2, 4, 5], "the last row may be shorter"
-    np.testing.assert_allclose([row["loss"] for row in log.rows], [(1 + 4) / 2, (9 + 16) / 2, 25])
-
-
-def test_a_loss_that_is_no_number_ends_the_run():
-    model = small_model()
-    with pytest.raises(FloatingPointError, match="loss is (inf|nan) after 1 steps.*learning-rate"):
-        model.fit(np.ones((4, 2)), np.full((4, 3), np.inf), callbacks=[RunLog(2, 1)], verbose=0)
-
-
-def test_a_state_comes_back_whole(tmp_path):
-    keras.utils.set_random_seed(1)
-    model = small_model()
-    model.fit(np.ones((4, 2)), np.ones((4, 3)), verbose=0)
-    Restart(tmp_path, {"rate": 0.1}).save(model, run_log(model, 5))
-    keras.utils.set_random_seed(2)
-    other, log = small_model(), RunLog(10, 5)
-    assert Restart(tmp_path, {"rate": 0.1}).restore(other, log) == log.step == 5
-    assert log.rows == [{"step": 5, "loss": 1.0}]
-    for ours, theirs in zip(
-        other.variables + other.optimizer.variables, model.variables + model.optimizer.variables, strict=True
-    ):
-        np.testing.assert_array_equal(ours, theirs, err_msg=ours.path)
-    x = np.ones((1, 2))
-    np.testing.assert_array_equal(other(x, training=True), model(x, training=True))
-
-
-def test_only_the_newest_checkpoint_stays(tmp_path):
-    model, restart = small_model(), Restart(tmp_path, {})
-    for step in (2, 4, 6):
-        restart.save(model, run_log(model, step))
-    assert {path.name.split(".")[0] for path in tmp_path.iterdir()} == {"state", "step_6"}
-    restart.forget()
-    assert not tmp_path.exists()
-
-
-@pytest.mark.parametrize("damage", ["settings", "no folder", "garbage", "checkpoint gone"])
-def test_no_state_to_go_on_from_is_a_new_run(tmp_path, damage):
-    model = small_model()
-    if damage != "no folder":
-        Restart(tmp_path, {"rate": 0.1}).save(model, run_log(model, 5))
-    if damage == "garbage":
-        (tmp_path / "state.json").write_text("{")
-    if damage == "checkpoint gone":
-        for path in tmp_path.glob("step_*"):
-            path.unlink()
-    settings = {"rate": 0.2 if damage == "settings" else 0.1}
-    assert Restart(tmp_path, settings).restore(model, RunLog(10, 5)) == 0
-
-
-def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):
-    model, restart = small_model(), Restart(tmp_path, {})
-    restart.save(model, run_log(model, 2))
-    with monkeypatch.context() as patch:
-        patch.setattr("os.replace", lambda *names: (_ for _ in ()).throw(OSError("killed")))
-        with pytest.raises(OSError, match="killed"):
-            restart.save(model, run_log(model, 4))
-    assert Restart(tmp_path, {}).restore(model, RunLog(10, 5)) == 2

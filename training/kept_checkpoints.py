@@ -9,6 +9,8 @@ from pathlib import Path
 
 from keras_bert.atomic import atomic_file
 from keras_bert.checkpoints import ModelFolder, save_checkpoint
+from keras_bert.encoder import build_encoder, config_of
+from keras_bert.heads import build_masked_lm
 
 
 class KeptCheckpoints:
@@ -36,7 +38,7 @@ class KeptCheckpoints:
             path = self.folder / f"step-{step}" / format
             if path.exists():  # a run that was killed before its state was saved comes by again
                 shutil.rmtree(path)
-            save_checkpoint(model, path, format)
+            save_checkpoint(_masked_lm(model) if format == "keras-hub" else model, path, format)
         entries = [entry for entry in self._entries() if entry["step"] < step] + [{"step": step, **figures}]
         best = min(entries, key=lambda entry: entry[self.metric])
         entries = [entry for entry in entries if entry in entries[-self.keep :] or entry is best]
@@ -52,3 +54,12 @@ class KeptCheckpoints:
             return json.loads((self.folder / "checkpoints.json").read_text())["checkpoints"]
         except FileNotFoundError:
             return []
+
+
+def _masked_lm(model: ModelFolder) -> ModelFolder:
+    """What KerasHub has a class for of a model with two heads."""
+    masked_lm = build_masked_lm(build_encoder(config_of(model.model)))
+    given = model.weights()
+    for weight in masked_lm.weights:
+        weight.assign(given[weight.path])
+    return ModelFolder(masked_lm, model.tokenizer, "masked_lm", model.max_length)

@@ -17,7 +17,7 @@ from keras_bert.checkpoints import ModelFolder
 from keras_bert.config import BertConfig
 from keras_bert.encoder import build_encoder, config_of
 from keras_bert.heads import build_masked_lm, build_pretrainer
-from keras_bert.training.callbacks import Progress, Restart, RunLog
+from keras_bert.training.callbacks import Progress, RunLog
 from keras_bert.training.corpus import Corpus
 from keras_bert.training.corpus_dataset import make_corpus_dataset
 from keras_bert.training.distribution import (
@@ -32,6 +32,7 @@ from keras_bert.training.lamb import Lamb
 from keras_bert.training.masking import Masker
 from keras_bert.training.optimizers import AdamW
 from keras_bert.training.pretraining_evaluation import Evaluator, evaluate_pretrainer
+from keras_bert.training.restart import Restart
 from keras_bert.training.schedules import make_schedule
 
 OPTIMIZERS = {"adamw": AdamW, "lamb": Lamb}

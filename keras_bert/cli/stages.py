@@ -14,9 +14,9 @@ from keras_bert.export import save_litert, save_saved_model, verify_artifacts
 from keras_bert.export.saved_model import check_labels
 from keras_bert.text import Preprocessor, Tokenizer, learn_vocabulary, save_vocabulary
 from keras_bert.training import baselines, tables, text_files
-from keras_bert.training.callbacks import Restart
 from keras_bert.training.classification import Classifier
 from keras_bert.training.finetune import evaluate, finetune, load_start
+from keras_bert.training.restart import Restart
 from keras_bert.training.settings import FinetuneSettings
 from keras_bert.training.task import Task
 
