@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_bert.training.corpus_draws import Draw, mix, mix_array
+from keras_bert.training.corpus_records import serialize
 from keras_bert.training.pretraining_examples import (
     SPECIAL_PLACES,
     Documents,
@@ -311,3 +313,26 @@ def test_draws_are_uniform_and_splitmix64():
 
 def test_special_places():
     assert SPECIAL_PLACES == {"nsp": 3, "sop": 3, "mlm": 2}
+
+
+def test_records_are_those_of_protobuf():
+    random = np.random.default_rng(0)
+    for rows, width, most in ((5, 7, 100), (3, 300, 1 << 30), (1, 1, 1 << 15), (4, 128, 30522)):
+        fields = {
+            "input_ids": random.integers(0, most, (rows, width)).astype(np.int32),
+            "input_mask": random.integers(0, 2, (rows, width)).astype(np.int32),
+            "masked_lm_weights": random.random((rows, 3), np.float32),
+            "next_sentence_labels": random.integers(0, 2, 2 * rows).astype(np.int32),
+            "label_ends": np.sort(random.integers(0, 2 * rows + 1, rows)),
+        }
+        begins = [0, *fields["label_ends"].tolist()]
+        for row, record in enumerate(serialize(fields)):
+            example = tf.train.Example()
+            feature = example.features.feature
+            for name in ("input_ids", "input_mask"):
+                feature[name].int64_list.value.extend(fields[name][row].tolist())
+            feature["masked_lm_weights"].float_list.value.extend(fields["masked_lm_weights"][row].tolist())
+            labels = fields["next_sentence_labels"][begins[row] : begins[row + 1]]
+            feature["next_sentence_labels"].int64_list.value.extend(labels.tolist())
+            feature["next_sentence_labels"].int64_list.SetInParent()
+            assert record == example.SerializeToString(deterministic=True)

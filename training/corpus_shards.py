@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_bert.atomic import atomic_file
 from keras_bert.training.corpus_draws import Draw
+from keras_bert.training.corpus_records import serialize
 from keras_bert.training.corpus_units import id_type
 from keras_bert.training.masking import Masker
 from keras_bert.training.pretraining_examples import (
@@ -156,23 +157,3 @@ def _make_mask(settings, tokenizer):
             return {name: values.numpy() for name, values in mask(given, tf.constant(seeds)).items()}
 
     return mask_rows
-
-
-def serialize(fields: dict[str, np.ndarray]):
-    """Yields a serialized tf.train.Example for each row."""
-    fields = dict(fields)
-    labels, ends = fields.pop("next_sentence_labels", None), fields.pop("label_ends", None)
-    lists = {name: values.tolist() for name, values in fields.items()}
-    if labels is not None:
-        labels, ends = labels.tolist(), ends.tolist()
-        begins = [0, *ends]
-        lists["next_sentence_labels"] = [labels[begin:end] for begin, end in zip(begins, ends, strict=False)]
-    for row in range(len(fields["input_ids"])):
-        example = tf.train.Example()
-        feature = example.features.feature
-        for name, values in lists.items():
-            if name == "masked_lm_weights":
-                feature[name].float_list.value.extend(values[row])
-            else:
-                feature[name].int64_list.value.extend(values[row])
-        yield example.SerializeToString(deterministic=True)
