@@ -49,6 +49,7 @@ def compare(run, folder, stopped_at):
 def main():
     from conftest import make_documents
     from tiny_classifier import VOCABULARY
+    from tiny_corpus import make_corpus
 
     import keras_bert as kb
     from keras_bert.checkpoints import ModelFolder
@@ -69,12 +70,11 @@ def main():
         max_position_embeddings=16,
     )
     documents = make_documents()
-    settings = PretrainSettings(steps=STEPS, batch_size=4, max_length=16, seed=3, deterministic=True)
+    corpus = make_corpus(documents, tokenizer, folder)
+    settings = PretrainSettings(steps=STEPS, batch_size=4, seed=3, deterministic=True)
     results = {
         "pretrain": compare(
-            lambda restart, progress: pretrain(
-                documents, tokenizer, config, settings, restart_folder=restart, progress=progress
-            ),
+            lambda restart, progress: pretrain(corpus, config, settings, restart_folder=restart, progress=progress),
             folder / "pretrain",
             STOPPED_AT,
         )

@@ -15,9 +15,10 @@ import keras
 import tensorflow as tf
 
 import keras_bert as kb
-from keras_bert.training.callbacks import Restart, RunLog
+from keras_bert.training.callbacks import RunLog
 from keras_bert.training.distribution import WorkerLostError, leave_together, make_strategy, shard_batches
 from keras_bert.training.optimizers import AdamW
+from keras_bert.training.restart import Restart
 
 STEPS, BATCH_SIZE, LENGTH, MASKED, VOCABULARY = 12, 8, 12, 4, 30
 NAMES = ("masked_lm", "next_sentence")
@@ -79,7 +80,7 @@ def main(strategy_name, folder, results, fate=""):
     with strategy.scope():
         model = build_model()
     log = RunLog(STEPS, 3)
-    restart = Restart(folder, {"steps": STEPS}, keep=2)
+    restart = Restart(folder, {"steps": STEPS})
     done = restart.restore(model, log, strict=True)
     callbacks = [log, Fate(fate, log), restart.callback(log, every_steps=4)]
     with restart.interruptible():

@@ -164,7 +164,10 @@ USAGE = [
         "pretrain --text text.txt --vocab vocab.txt --out new --batch-size 9999999999",
         "a whole number from 1 to 2147483647",
     ),
-    ("pretrain --text text.txt --vocab vocab.txt --out new --preset huge", "invalid choice: 'huge'"),
+    (
+        "pretrain --text text.txt --vocab vocab.txt --out new --preset huge",
+        "one of tiny, .*Received: huge",
+    ),
     (f"{QUICK} --seed -1", "a whole number from 0 to 4294967295, got '-1'"),
     (f"{QUICK} --learning-rate nan", "a learning rate above 0 .*'nan'"),
     (f"{QUICK} --learning-rate -1e-3", "a learning rate above 0|expected one argument"),
@@ -314,7 +317,7 @@ def test_the_systems_errors_say_what_to_do(error, message):
 
 
 def test_a_loss_that_is_no_number(monkeypatch, files):
-    monkeypatch.setattr(pretrain, "LinearWarmupDecay", lambda *arguments: 1e30)
+    monkeypatch.setattr(pretrain, "make_schedule", lambda *arguments, **options: 1e30)
     command = f"{PRETRAIN} text.txt --vocab vocab.txt --preset tiny --steps 3 --max-length 8 --batch-size 4"
     outcome = run(*command.split())
     assert outcome.status == 1

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tiny_config import tiny_config
+from tiny_corpus import make_corpus
 
 import keras_bert as kb
 from keras_bert.training.classification import Classifier
@@ -75,11 +76,12 @@ def test_set_randomness_seeds_the_draws_that_name_no_seed():
 
 
 @pytest.mark.slow
-def test_pretraining(documents, tokenizer, quiet_config):
+def test_pretraining(documents, tokenizer, quiet_config, tmp_path):
+    corpus = make_corpus(documents, tokenizer, tmp_path)
     results = {}
     for strategy in ("default", "mirrored"):
-        settings = PretrainSettings(steps=5, batch_size=8, max_length=16, learning_rate=5e-3, strategy=strategy)
-        results[strategy] = pretrain(documents, tokenizer, quiet_config, settings)
+        settings = PretrainSettings(steps=5, batch_size=8, learning_rate=5e-3, strategy=strategy)
+        results[strategy] = pretrain(corpus, quiet_config, settings)
     (one, one_report), (two, two_report) = results.values()
     assert len(one_report["curve"]) == 5
     assert_same_curve(one_report["curve"], two_report["curve"])

@@ -9,9 +9,9 @@ from bert_numpy import randomize
 from tiny_config import tiny_config
 
 import keras_bert as kb
-from keras_bert.training.callbacks import Restart
 from keras_bert.training.classification import Classifier
 from keras_bert.training.finetune import evaluate, finetune, load_start, outputs_of, predict
+from keras_bert.training.restart import Restart
 from keras_bert.training.settings import FinetuneSettings
 from keras_bert.training.tables import Table
 from keras_bert.training.tasks import TASKS

@@ -16,10 +16,11 @@ import numpy as np
 from keras_bert.checkpoints import ModelFolder, load_source, open_source
 from keras_bert.encoder import build_encoder, config_of
 from keras_bert.training.adaptation import check_learning, learning_rates, merge_adapters, set_trainable
-from keras_bert.training.callbacks import BestWeights, Progress, Restart, RunLog
+from keras_bert.training.callbacks import Progress, RunLog
 from keras_bert.training.distribution import PRECISIONS, check_batch_size, make_strategy, set_randomness
 from keras_bert.training.encoding import Features, make_dataset, padding_waste, plan_batches, run_model, steps_per_epoch
 from keras_bert.training.optimizers import AdamW
+from keras_bert.training.restart import BestWeights, Restart
 from keras_bert.training.schedules import LinearWarmupDecay
 from keras_bert.training.settings import FinetuneSettings
 from keras_bert.training.task import LOSS_SETTINGS, Evaluation, Task, are_unnamed

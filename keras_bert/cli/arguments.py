@@ -8,6 +8,7 @@ from typing import NamedTuple
 from keras_bert.cli.argument_types import MOST_SEED, whole_number
 from keras_bert.cli.corpus_arguments import CORPUS_FLAGS
 from keras_bert.cli.finetune_arguments import DATA_NOTES, FINETUNE_FLAGS, TASK
+from keras_bert.cli.pretrain_arguments import PRETRAIN_FLAGS
 from keras_bert.version import __version__
 
 # Copies of what the packages that these belong to define, which a test compares: importing those takes seconds.
@@ -196,14 +197,17 @@ COMMANDS = {
         },
     ),
     "pretrain": Command(
-        "Pretrain a BERT from random weights with masked language model and next sentence prediction.",
-        "--text --vocab --out",
-        f"--cased --preset --steps {_TRAINING}",
-        {"preset": "mini", "steps": 10000, "batch_size": 32, "max_length": 128, "learning_rate": 1e-3},
+        "Pretrain a BERT, from random weights or from a checkpoint's, on a corpus that corpus build made. With --text "
+        "and --vocab, the corpus is made first, in DIR/corpus.",
+        "--out",
+        f"--text --vocab --cased --checkpoint --steps {' '.join(dict.fromkeys((*_TRAINING.split(), *PRETRAIN_FLAGS)))}",
+        {"preset": None, "steps": 10000, "batch_size": 32, "max_length": 128, "learning_rate": 1e-3},
         (
+            "keras-bert pretrain --corpus corpus --preset base --steps 100000 --out base",
+            "keras-bert pretrain --corpus corpus_512 --checkpoint base --steps 10000 --out base_512",
             "keras-bert pretrain --text corpus.txt --vocab vocab/vocab.txt --out pretrained",
-            "keras-bert pretrain --text corpus.txt --vocab vocab.txt --preset base --precision bfloat16 --out base",
         ),
+        PRETRAIN_FLAGS,
     ),
     "finetune": Command(
         "Train a model for a task on labelled examples, from a pretrained one.",

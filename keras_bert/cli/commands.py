@@ -12,14 +12,12 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_bert.checkpoints import convert_checkpoint, find_checkpoint, inspect_checkpoint
-from keras_bert.cli import corpus, finetuning, quickstart, stages
+from keras_bert.cli import corpus, finetuning, pretraining, quickstart, stages
 from keras_bert.cli.console import Console
 from keras_bert.cli.errors import UsageError
-from keras_bert.cli.stage import fingerprint, run_stage, write_json
+from keras_bert.cli.stage import run_stage, write_json
 from keras_bert.export import format_table
-from keras_bert.text import load_vocabulary
 from keras_bert.training import tables, text_files
-from keras_bert.training.pretrain import PretrainSettings
 
 
 def run(arguments) -> int:
@@ -56,35 +54,6 @@ def _vocab(arguments, console) -> int:
         files=["vocab.txt"],
     )
     print(f"{record['report']['size']} pieces in {Path(arguments.out, 'vocab.txt')}, hash {record['report']['hash']}")
-    return 0
-
-
-def _pretrain(arguments, console) -> int:
-    text = text_files.find_files(arguments.text)
-    load_vocabulary(arguments.vocab)
-    settings = stages.settings_of(PretrainSettings, arguments)
-    config = {"max_position_embeddings": max(512, arguments.max_length)}  # 512 as in the published checkpoints
-    record = run_stage(
-        Path(arguments.out),
-        "pretrain",
-        {"text": stages.text_fingerprint(text), "vocab": fingerprint([arguments.vocab]), "cased": arguments.cased}
-        | {"preset": arguments.preset, **config, **vars(settings)},
-        lambda folder, progress: stages.pretrain_stage(
-            folder,
-            text,
-            arguments.vocab,
-            not arguments.cased,
-            config,
-            arguments.preset,
-            settings,
-            progress,
-            console.say,
-        ),
-        console,
-        files=stages.MODEL_FILES,
-    )
-    stages.forget_progress(Path(arguments.out))
-    print(json.dumps(record["report"]["evaluation"], indent=2))
     return 0
 
 
@@ -170,7 +139,7 @@ _COMMANDS = {
     "quickstart": _quickstart,
     "vocab": _vocab,
     "corpus": corpus.corpus,
-    "pretrain": _pretrain,
+    "pretrain": pretraining.pretrain,
     "finetune": finetuning.finetune,
     "evaluate": finetuning.evaluate,
     "predict": finetuning.predict,

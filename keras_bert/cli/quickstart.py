@@ -7,13 +7,15 @@ import shlex
 from pathlib import Path
 
 from keras_bert.atomic import atomic_file
-from keras_bert.cli import stages
-from keras_bert.cli.console import Console
+from keras_bert.cli import pretraining, stages
+from keras_bert.cli.console import Console, Progress
 from keras_bert.cli.environment import describe_machine, now, peak_memory_bytes
 from keras_bert.cli.stage import fingerprint, run_stage, write_json
+from keras_bert.config import BertConfig
 from keras_bert.export import format_table
 from keras_bert.training import docstrings, tables, text_files
 from keras_bert.training.classification import Classifier
+from keras_bert.training.corpus import CorpusSettings
 from keras_bert.training.pretrain import PretrainSettings
 from keras_bert.training.report import write_report
 from keras_bert.training.settings import FinetuneSettings
@@ -21,9 +23,8 @@ from keras_bert.training.settings import FinetuneSettings
 # Fine-tuning a model of this size: smaller batches and a lower rate than pretraining it.
 FINETUNE_BATCH_SIZE = 16
 FINETUNE_RATE_PART = 1 / 3
-# A model that trains for minutes underfits: dropout would only slow it down (Lan et al. 2020, "ALBERT", section 4.9).
-LEAST_DOCUMENTS = 4  # see training.pretrain.split_documents
-CONFIG = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+LEAST_DOCUMENTS = 4  # two to train on, two to hold out
+HELD_OUT_PART = 0.1  # of the documents: there are few
 
 
 def run(arguments, console: Console) -> int:
@@ -56,29 +57,29 @@ def run(arguments, console: Console) -> int:
         console,
         files=("vocab.txt",),
     )
+    vocab = out / "vocab" / "vocab.txt"
+    corpus_settings = CorpusSettings(max_length=arguments.max_length, held_out=HELD_OUT_PART, seed=arguments.seed)
     pretrain_settings = stages.settings_of(PretrainSettings, arguments)
-    config = {**CONFIG, "max_position_embeddings": arguments.max_length}
-    pretraining = run_stage(
+    config = BertConfig.from_preset(
+        arguments.preset,
+        vocab_size=vocabulary["report"]["size"],
+        max_position_embeddings=arguments.max_length,
+        # A model that trains for minutes underfits: dropout would only slow it down (Lan et al. 2020, "ALBERT", section
+        # 4.9).
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+
+    def pretrain(folder: Path, progress: Progress) -> dict:
+        corpus = pretraining.text_corpus(folder / "corpus", text, vocab, lowercase, corpus_settings, progress)
+        return pretraining.pretrain_stage(folder, corpus, config, pretrain_settings, progress)
+
+    pretrained = run_stage(
         out / "pretrain",
         "pretrain",
-        {
-            "preset": arguments.preset,
-            "config": config,
-            "hash": vocabulary["report"]["hash"],
-            "text": fingerprint(text),
-        }
-        | vars(pretrain_settings),
-        lambda folder, progress: stages.pretrain_stage(
-            folder,
-            text,
-            out / "vocab" / "vocab.txt",
-            lowercase,
-            config,
-            arguments.preset,
-            pretrain_settings,
-            progress,
-            console.say,
-        ),
+        pretraining.text_identity(text, vocab, lowercase, corpus_settings)
+        | {"config": config.to_dict(), **vars(pretrain_settings)},
+        pretrain,
         console,
         files=stages.MODEL_FILES,
     )
@@ -95,7 +96,7 @@ def run(arguments, console: Console) -> int:
     finetuning = run_stage(
         out / "finetune",
         "finetune",
-        {"checkpoint": pretraining["files"], **held_out, **vars(finetune_settings)},
+        {"checkpoint": pretrained["files"], **held_out, **vars(finetune_settings)},
         lambda folder, progress: stages.finetune_stage(
             folder, out / "pretrain", Classifier, train, dev, finetune_settings, progress
         ),
@@ -127,7 +128,7 @@ def run(arguments, console: Console) -> int:
         lambda folder, progress: stages.verify_stage(out / "finetune", artifacts, dev),
         console,
     )
-    records = [data, vocabulary, pretraining, finetuning, evaluation, exported, verified]
+    records = [data, vocabulary, pretrained, finetuning, evaluation, exported, verified]
     summary = _summary(arguments, records)
     write_json(summary, out / "summary.json")
     write_report(summary, out / "report.html")
@@ -196,10 +197,10 @@ def _summary(arguments, records: list[dict]) -> dict:
 
 
 def _print_outcome(summary: dict, out: Path) -> None:
-    pretraining, scores = summary["pretraining"]["evaluation"], summary["evaluation"]
+    masked_lm, scores = summary["pretraining"]["evaluation"], summary["evaluation"]
     print(
-        f"masked LM accuracy {pretraining['masked_lm_accuracy']:.3f} (most frequent token: "
-        f"{pretraining['unigram_accuracy']:.3f}); next sentence {pretraining['next_sentence_accuracy']:.3f}"
+        f"masked LM accuracy {masked_lm['masked_lm_accuracy']:.3f} (most frequent token: "
+        f"{masked_lm['unigram_accuracy']:.3f}); next sentence {masked_lm['next_sentence_accuracy']:.3f}"
     )
     print(
         f"classifier accuracy {scores['accuracy']:.3f} (majority {scores['majority_accuracy']:.3f}, TF-IDF and "

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from keras_bert.checkpoints import ModelFolder, load_model_folder, open_source, recognise, save_model_folder
 from keras_bert.cli.console import Progress
 from keras_bert.cli.environment import describe_machine, now, peak_memory_bytes
 from keras_bert.cli.stage import fingerprint
-from keras_bert.config import BertConfig
 from keras_bert.export import save_litert, save_saved_model, verify_artifacts
 from keras_bert.export.saved_model import check_labels
-from keras_bert.text import Preprocessor, Tokenizer, learn_vocabulary, load_vocabulary, save_vocabulary
+from keras_bert.text import Preprocessor, Tokenizer, learn_vocabulary, save_vocabulary
 from keras_bert.training import baselines, tables, text_files
-from keras_bert.training.callbacks import Restart
 from keras_bert.training.classification import Classifier
 from keras_bert.training.finetune import evaluate, finetune, load_start
-from keras_bert.training.pretrain import PretrainSettings, pretrain
+from keras_bert.training.restart import Restart
 from keras_bert.training.settings import FinetuneSettings
 from keras_bert.training.task import Task
 
-# A vocabulary that leaves more of the text unknown than this belongs to another language or another case.
-UNKNOWN_WARNING_PART = 0.05
 MODEL_FILES = ("model.keras", "vocab.txt", "keras_bert.json")
 ARTIFACTS = {"saved_model": "saved_model/1", "litert": "model.tflite", "litert-int8": "model.int8.tflite"}
 
@@ -55,44 +49,6 @@ def _counted(sentences: Iterator[str], files: Sequence[Path], progress: Progress
         if not compressed and count % 1000 == 0:
             progress(min(done, total) // 1000, total // 1000, {})
         yield sentence
-
-
-def pretrain_stage(
-    folder: Path,
-    text: Sequence[str],
-    vocab: Path,
-    lowercase: bool,
-    config_fields: dict,
-    preset: str,
-    settings: PretrainSettings,
-    progress: Progress,
-    say: Callable[[str], None],
-) -> dict:
-    """Writes a model folder, TensorBoard logs in logs/ and, until it is complete, checkpoints in progress/."""
-    tokenizer = Tokenizer(load_vocabulary(vocab), lowercase=lowercase)
-    config = BertConfig.from_preset(preset, vocab_size=tokenizer.vocab_size, **config_fields)
-    documents = list(text_files.read_documents(text))
-    unknown = unknown_part(documents, tokenizer)
-    if unknown > UNKNOWN_WARNING_PART:
-        say(f"warning: {unknown:.0%} of the tokens are [UNK]; the vocabulary does not fit the text")
-    model, report = pretrain(
-        documents,
-        tokenizer,
-        config,
-        settings,
-        restart_folder=folder / "progress",
-        tensorboard=new_logs(folder),
-        progress=progress,
-    )
-    save_model_folder(model, folder)
-    return {**report, "unknown_part": unknown, "parameters": model.model.count_params(), "config": config.to_dict()}
-
-
-def unknown_part(documents: Sequence[Sequence[str]], tokenizer: Tokenizer, most_sentences: int = 2000) -> float:
-    """The part of a text's tokens that the vocabulary cannot name, from its first sentences."""
-    sentences = [sentence for document in documents for sentence in document][:most_sentences]
-    ids = tokenizer.tokenize(sentences).flat_values.numpy()
-    return float(np.mean(ids == tokenizer.unk_id)) if len(ids) else 0.0
 
 
 def finetune_stage(
