@@ -200,3 +200,15 @@ def test_packing_wastes_little_of_real_books(tmp_path, objective):
     settings = CorpusSettings(objective=objective, packed=True)
     corpus = build_corpus(DATA / "text_books_en" / "*.gz", tokenizer, tmp_path / "corpus", settings, workers=0)
     assert corpus.manifest["padding_part"] <= 0.03
+
+
+@pytest.mark.slow
+def test_beam_writes_the_same_bytes(text, tmp_path):
+    pytest.importorskip("apache_beam", reason='apache-beam is not installed: pip install "keras-bert[beam]"')
+    program = PROGRAM.replace("workers=int(workers)", "beam_options=['--runner=DirectRunner']")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
+    command = [sys.executable, "-c", program, text, tmp_path / "beam", "0", "-1"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert start(text, tmp_path / "corpus", 0).returncode == 0
+    assert contents(tmp_path / "beam") == contents(tmp_path / "corpus")

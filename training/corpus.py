@@ -19,13 +19,14 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from keras_bert.atomic import atomic_file, in_use_by_one
 from keras_bert.text import Tokenizer, load_vocabulary, save_vocabulary
+from keras_bert.training.corpus_beam import BeamWorkers
 from keras_bert.training.corpus_duplicates import EXACT, NEAR, mark_duplicates
 from keras_bert.training.corpus_plan import Plan
 from keras_bert.training.corpus_readers import DOCUMENT_BORDERS, cut_units, inputs_fingerprint, is_large
@@ -198,6 +199,7 @@ def build_corpus(
     sentence_splitter: Callable[[str], list[str]] | str | None = None,
     segmenter: Callable[[str], list[str]] | str | None = None,
     overwrite: bool = False,
+    beam_options: Sequence[str] | None = None,
 ) -> Corpus:
     """Builds a corpus; a run that was stopped goes on, and one that is finished is opened.
 
@@ -210,6 +212,8 @@ def build_corpus(
         none, all is done in this one.
       sentence_splitter: text to its sentences; a function that can be imported, or `module:function`.
       segmenter: text to its words, likewise: they say which pieces whole-word masking hides together, and no more.
+
+      beam_options: flags of Apache Beam, which then does the work in place of `workers`; see corpus_beam.py.
 
     Raises:
       ValueError: inputs that are not what they should be, by file and line; too few documents; a folder that is in use.
@@ -231,9 +235,13 @@ def build_corpus(
         (folder / "manifest.json").unlink(missing_ok=True)
         prepared = (tokenizer.get_config(), settings, work)
         prepared += (callable_name(sentence_splitter), callable_name(segmenter))
-        if not workers:
-            prepared = (tokenizer, settings, work, sentence_splitter, segmenter)
-        with Workers(workers, _prepare, prepared) as pool:
+        if beam_options is not None:
+            workers_of = BeamWorkers(beam_options, work, _prepare, prepared)
+        elif workers:
+            workers_of = Workers(workers, _prepare, prepared)
+        else:
+            workers_of = Workers(0, _prepare, (tokenizer, settings, work, sentence_splitter, segmenter))
+        with workers_of as pool:
             counts = _first_pass(pool, units, work, progress)
             plan, dropped = _make_plan(settings, work, counts)
             shards = _second_pass(pool, plan, folder, work, len(units), progress)

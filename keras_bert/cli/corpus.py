@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -53,4 +54,5 @@ def _build(arguments, console):
             sentence_splitter=arguments.sentence_splitter,
             segmenter=arguments.segmenter,
             overwrite=arguments.overwrite,
+            beam_options=None if arguments.beam_options is None else shlex.split(arguments.beam_options),
         )

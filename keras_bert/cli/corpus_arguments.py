@@ -106,5 +106,10 @@ CORPUS_FLAGS = {
         "type": whole_number(0, 4096),
         "help": "processes; 0 starts none (default: one a processor); the result is the same for any number",
     },
+    "--beam-options": {
+        "metavar": "FLAGS",
+        "help": "run on Apache Beam with these flags of it in quotes, as '--runner=FlinkRunner ...'; inputs and DIR "
+        "are absolute paths that all workers see",
+    },
     "--overwrite": {"action": "store_true", "help": "replace a finished corpus of other inputs or options"},
 }
