@@ -7,9 +7,9 @@ many megabytes. FOLDER holds the package `official` (pip download --no-deps tf-m
 tf_keras and sentencepiece, which the script imports and does not use for WordPiece, an empty stand-in is enough. Both
 write the seven fields of static masking, from the same vocabulary, with the same options. A run's time is that of its
 whole process, from start to end, starting Python and TensorFlow included; `without_start` is the speed of what comes
-after, from a second, shorter run, and the one by CPU time says something where other work is done on the machine too. The
-script takes the same time for every megabyte, so that fewer of them are enough for it. Prints one JSON line. The aim: 8
-times with two workers on two cores.
+after, from a second, shorter run, and the one by CPU time says something where other work is done on the machine too.
+The script takes the same time for every megabyte, so that fewer of them are enough for it. Prints one JSON line. The
+aim: 8 times with two workers on two cores.
 """
 
 import argparse
