@@ -53,10 +53,11 @@ def make_launcher(folder: Path) -> Path:
     return path
 
 
-def start(launcher: Path, *arguments) -> subprocess.Popen:
+def start(launcher: Path, *arguments, cwd: Path | None = None) -> subprocess.Popen:
     """A command in a process of its own."""
     return subprocess.Popen(
         [str(launcher), *map(str, arguments)],
+        cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -4,6 +4,8 @@ python tests/deterministic_runs.py FOLDER prints JSON; test_pretrain.py and test
 """
 
 import contextlib
+import dataclasses
+import functools
 import json
 import sys
 from pathlib import Path
@@ -46,6 +48,10 @@ def compare(run, folder, stopped_at):
     }
 
 
+def run_pretrain(pretrain, corpus, config, settings, restart, progress):
+    return pretrain(corpus, config, settings, restart_folder=restart, progress=progress)
+
+
 def main():
     from conftest import make_documents
     from tiny_classifier import VOCABULARY
@@ -72,13 +78,16 @@ def main():
     documents = make_documents()
     corpus = make_corpus(documents, tokenizer, folder)
     settings = PretrainSettings(steps=STEPS, batch_size=4, seed=3, deterministic=True)
-    results = {
-        "pretrain": compare(
-            lambda restart, progress: pretrain(corpus, config, settings, restart_folder=restart, progress=progress),
-            folder / "pretrain",
-            STOPPED_AT,
+    results = {}
+    for name, changes in {
+        "pretrain": {},
+        "accumulated": {"accumulation_steps": 3},  # it goes on in the middle of an update
+        "mirrored": {"strategy": "mirrored", "accumulation_steps": 2, "evaluate_every": 4},
+    }.items():
+        changed = dataclasses.replace(settings, **changes)
+        results[name] = compare(
+            functools.partial(run_pretrain, pretrain, corpus, config, changed), folder / name, STOPPED_AT
         )
-    }
     texts = [document[0] for document in documents]
     labels = [("no", "yes")[index % 2] for index in range(len(texts))]
     train, dev = (

@@ -11,10 +11,12 @@ from cli_runs import ROOT, TRAINING, hidden, make_data, make_launcher, run
 
 from keras_bert import config, head_layers
 from keras_bert.checkpoints import convert, load, source
-from keras_bert.cli import arguments, console, finetune_arguments
+from keras_bert.cli import arguments, console, finetune_arguments, pretrain_arguments
 from keras_bert.cli.arguments import COMMANDS, FLAGS
 from keras_bert.cli.recipe import with_recipe
-from keras_bert.training import distribution, squad, tables, tasks
+from keras_bert.training import distribution, pretrain, schedules, squad, tables, tasks
+from keras_bert.training.corpus import MASK_UNITS
+from keras_bert.training.pretrain import PretrainSettings
 from keras_bert.training.settings import FinetuneSettings
 
 pytest.importorskip("tensorflow_text")
@@ -41,6 +43,20 @@ def test_flags_of_finetune_are_the_settings():
     flags = finetune_arguments.FINETUNE_FLAGS
     assert set(flags["--pooling"]["choices"]) <= {*head_layers.POOLINGS, head_layers.LAST_4}
     assert set(flags["--bad-answers"]["choices"]) == set(squad.BAD_ANSWERS)
+
+
+def test_flags_of_pretrain_are_the_settings():
+    parsed = vars(arguments.make_parser().parse_args(["pretrain", "--corpus", "c", "--out", "o"]))
+    for field in dataclasses.fields(PretrainSettings):
+        if field.name != "steps":  # a run that is worth a command has more than one that is worth a test
+            assert parsed[field.name] == field.default, field.name
+    flags = pretrain_arguments.PRETRAIN_FLAGS
+    assert set(flags["--optimizer"]["choices"]) == set(pretrain.OPTIMIZERS)
+    assert set(flags["--schedule"]["choices"]) == set(schedules.SCHEDULES)
+    assert flags["--mask-unit"]["choices"] == MASK_UNITS
+    assert set(flags["--checkpoint-format"]["choices"]) == set(convert.WRITTEN_FORMATS)
+    known = {*distribution.STRATEGIES, *distribution.CLUSTER_STRATEGIES}
+    assert set(flags["--strategy"]["choices"]) - known == {"parameter_server"}, "which has an error of its own"
 
 
 def test_every_help_without_tensorflow():

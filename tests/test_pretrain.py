@@ -58,8 +58,9 @@ def test_a_model_learns_what_can_be_learnt(tmp_path, learnable, config):
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_to_the_same_bits(deterministic_runs):
-    runs = deterministic_runs["pretrain"]
+@pytest.mark.parametrize("name", ["pretrain", "accumulated", "mirrored"])
+def test_a_stopped_run_goes_on_to_the_same_bits(deterministic_runs, name):
+    runs = deterministic_runs[name]
     whole, stopped, gone_on = runs["steps"]
     assert (whole, stopped) == (list(range(1, 25)), list(range(1, 18)))
     assert 1 < gone_on[0] <= 18, "it went on instead of starting again"
