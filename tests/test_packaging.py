@@ -68,7 +68,8 @@ def test_console_script_resolves(setup):
 def test_extras(setup):
     extras = {name: set(map(name_of, lines_of(value))) for name, value in setup["options.extras_require"].items()}
     references = {"pytest", "torch", "transformers", "sentence-transformers"}
-    assert extras == {"test": {"pytest"}, "test-parity": references, "lint": {"ruff", "pre-commit"}}
+    tools = {"lint": {"ruff", "pre-commit"}, "beam": {"apache-beam"}}
+    assert extras == {"test": {"pytest"}, "test-parity": references, **tools}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_bert.cli.arguments import make_parser
+from keras_bert.cli.arguments import COMMANDS, make_parser
 
 ROOT = Path(__file__).parent.parent
 READMES = ("README.md", "README.zh-CN.md")
@@ -84,9 +84,7 @@ def test_set_up_is_the_two_commands(name):
 def test_commands_parse(name):
     parser = make_parser()
     found = commands(name)
-    assert {arguments[0] for arguments in found} == {
-        "quickstart", "vocab", "pretrain", "finetune", "evaluate", "predict", "export", "verify", "convert", "inspect"
-    }  # fmt: skip
+    assert {arguments[0] for arguments in found} == set(COMMANDS)
     for arguments in found:
         errors = io.StringIO()
         try:

@@ -58,7 +58,7 @@ class CorpusSettings:
       packed: examples of several documents share a row.
       short_example_probability: the part of the documents whose examples are shorter, by a length drawn for each.
       masking: "dynamic" leaves it to training; "static" masks here, and Model Garden reads the files.
-      mask_unit, masking_rate, max_predictions: of static masking; a `max_predictions` of None is what the rate gives.
+      mask_unit, mask_rate, max_predictions: of static masking; a `max_predictions` of None is what the rate gives.
       dupe_factor: how often examples are made of each document, each time with other draws.
       documents: what ends a document of a plain text file: "blank_line", "line", or "file", its end alone.
       text_field: of JSONL records and data sets.
@@ -74,7 +74,7 @@ class CorpusSettings:
     short_example_probability: float = SHORT_EXAMPLE_PROBABILITY
     masking: str = "dynamic"
     mask_unit: str = "token"
-    masking_rate: float = 0.15
+    mask_rate: float = 0.15
     max_predictions: int | None = None
     dupe_factor: int = 1
     documents: str = "blank_line"
@@ -106,7 +106,7 @@ class CorpusSettings:
                 raise ValueError(f"Expected {name} to be a whole number from {least} to {most}. Received: {value!r}")
         for name, inside in (
             ("short_example_probability", 0 <= self.short_example_probability <= 1),
-            ("masking_rate", 0 < self.masking_rate < 1),
+            ("mask_rate", 0 < self.mask_rate < 1),
             ("near_threshold", 0 < self.near_threshold <= 1),
             ("held_out", 0 <= self.held_out < 1),
         ):
@@ -116,7 +116,7 @@ class CorpusSettings:
     @property
     def most_predictions(self) -> int:
         """M, the masked positions that a row has room for."""
-        return self.max_predictions or max(1, round(self.max_length * self.masking_rate))
+        return self.max_predictions or max(1, round(self.max_length * self.mask_rate))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,16 +140,29 @@ class Corpus:
         """
         for shard in self.manifest["shards"]:
             _check_shard(self.folder, shard)
-            digest = hashlib.sha256()
-            with open(self.folder / shard["name"], "rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-            if digest.hexdigest() != shard["sha256"]:
+            found = checksum(self.folder / shard["name"])
+            if found != shard["sha256"]:
                 raise ValueError(
                     f"{self.folder / shard['name']}: expected the SHA-256 {shard['sha256']}, as manifest.json says. "
-                    f"Received: {digest.hexdigest()}; the file was damaged or changed: copy it again, or build the "
+                    f"Received: {found}; the file was damaged or changed: copy it again, or build the "
                     "corpus again."
                 )
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def tokenizer_rules(tokenizer: Tokenizer) -> dict:
+    """What a manifest says of a tokenizer, besides vocab.txt."""
+    left_out = ("vocabulary", "name", "trainable", "dtype")
+    rules = {name: value for name, value in tokenizer.get_config().items() if name not in left_out}
+    return {"hash": tokenizer.hash, **rules}
 
 
 def open_corpus(folder: str | os.PathLike) -> Corpus:
@@ -408,15 +421,10 @@ def _remove_other_shards(folder: Path, shards: list[dict]) -> None:
 def _manifest(settings, tokenizer, identity, plan, counts, dropped, shards) -> dict:
     total = {name: sum(found[name] for found in counts) for name in ("tokens", "unknown")}
     examples, tokens = (sum(shard[name] for shard in shards) for name in ("examples", "tokens"))
-    rules = {
-        name: value
-        for name, value in tokenizer.get_config().items()
-        if name not in ("vocabulary", "name", "trainable", "dtype")
-    }
     return {
         "schema_version": SCHEMA_VERSION,
         "options": dataclasses.asdict(settings),
-        "tokenizer": {"hash": tokenizer.hash, **rules},
+        "tokenizer": tokenizer_rules(tokenizer),
         "documents": plan["documents"],
         "sentences": plan["sentences"],
         "text_tokens": plan["text_tokens"],

@@ -101,6 +101,10 @@ def _shard_of(visit, epoch, shards: int, seed: int, shuffle: bool):
     return tf.random.experimental.index_shuffle(visit, seeds, tf.constant(shards - 1, tf.int64))
 
 
+# As Model Garden's create_pretraining_data.py names them with --use_v2_feature_names.
+FIELD_NAMES = {"input_word_ids": "input_ids", "input_type_ids": "segment_ids"}
+
+
 def _reader(corpus: Corpus, shard: dict):
     """A function from a record to its fields, int32 but for the weights, by their sizes in the shard's first record."""
     record = next(iter(tf.data.TFRecordDataset(str(corpus.folder / shard["name"]))))
@@ -116,7 +120,10 @@ def _reader(corpus: Corpus, shard: dict):
 
     def read(record):
         example = tf.io.parse_single_example(record, features)
-        return {name: tf.cast(value, tf.int32) if value.dtype == tf.int64 else value for name, value in example.items()}
+        return {
+            FIELD_NAMES.get(name, name): tf.cast(value, tf.int32) if value.dtype == tf.int64 else value
+            for name, value in example.items()
+        }
 
     return read
 

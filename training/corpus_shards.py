@@ -137,7 +137,7 @@ class ShardWriter:
 def _make_mask(settings, tokenizer):
     """A function from the fields of rows and their seeds `(R, 2)` to the masked fields."""
     options = {} if settings.mask_unit == "token" else {"unit": settings.mask_unit}
-    masker = Masker(tokenizer, settings.masking_rate, settings.most_predictions, **options)
+    masker = Masker(tokenizer, settings.mask_rate, settings.most_predictions, **options)
 
     kinds = {name: tf.int32 for name in ("input_ids", "masked_lm_positions", "masked_lm_ids")}
     kinds["masked_lm_weights"] = tf.float32

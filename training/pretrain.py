@@ -120,7 +120,8 @@ def pretrain(
 
     Returns:
       The model with its tokenizer, and {"steps", "examples", "tokens", "curve": rows of averages, of which those with
-      an evaluation have its figures as "val_...", "evaluation": see `evaluate_pretrainer`}.
+      an evaluation have its figures as "val_...", "evaluation": see `evaluate_pretrainer`, empty where nothing is held
+      out}.
 
     Raises:
       ValueError: the corpus and the model do not fit each other; or what is in `restart_folder` belongs to another
@@ -175,7 +176,7 @@ def pretrain(
         "examples": sum(shard["examples"] for shard in train),
         "tokens": sum(shard["tokens"] for shard in train),
         "curve": log.rows,
-        "evaluation": evaluate_pretrainer(model, corpus, masker, **held_out),
+        "evaluation": evaluate_pretrainer(model, corpus, masker, **held_out) if corpus.shards("dev") else {},
     }
     return to_folder(model, corpus), report
 

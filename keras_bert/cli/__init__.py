@@ -15,7 +15,7 @@ from keras_bert.cli.recipe import with_recipe
 
 __all__ = ["UsageError", "main"]
 
-_GO_ON = ("quickstart", "pretrain", "finetune")
+_GO_ON = ("quickstart", "corpus", "pretrain", "finetune")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -185,13 +185,15 @@ COMMANDS = {
             "keras-bert corpus build --input books/*.txt.gz --vocab vocab/vocab.txt --out corpus",
             "keras-bert corpus build --input dump.jsonl hf:NAME --vocab v.txt --objective mlm --packed --out corpus",
             "keras-bert corpus build --input t.txt --vocab v.txt --masking static --dupe-factor 10 --out corpus",
+            "keras-bert corpus index --input googles/*.tfrecord --vocab v.txt --out corpus",
             "keras-bert corpus verify --out corpus",
         ),
         {
             "action": {
-                "choices": ("build", "verify"),
-                "help": "build: a run that was stopped goes on, and its options must be the same; verify: compare the "
-                "shards' checksums with the manifest",
+                "choices": ("build", "index", "verify"),
+                "help": "build: a run that was stopped goes on, and its options must be the same; index: write a "
+                "manifest for TFRecord files of create_pretraining_data.py, which stay where they are; verify: compare "
+                "the shards' checksums with the manifest",
             },
             **CORPUS_FLAGS,
         },

@@ -12,10 +12,11 @@ from keras_bert.cli import stages
 from keras_bert.cli.errors import UsageError
 from keras_bert.text import Tokenizer
 from keras_bert.training.corpus import CorpusSettings, build_corpus, open_corpus
+from keras_bert.training.corpus_index import index_corpus
 
 
 def corpus(arguments, console) -> int:
-    """Builds or verifies; prints what the corpus holds."""
+    """Builds, indexes or verifies; prints what the corpus holds."""
     if arguments.action == "verify":
         given = [flag for flag in ("input", "vocab") if getattr(arguments, flag)]
         if given:
@@ -26,8 +27,14 @@ def corpus(arguments, console) -> int:
     else:
         missing = [f"--{flag}" for flag in ("input", "vocab") if not getattr(arguments, flag)]
         if missing:
-            raise UsageError(f"corpus build needs --input, --vocab and --out. Received: none for {', '.join(missing)}")
-        found = _build(arguments, console)
+            raise UsageError(
+                f"corpus {arguments.action} needs --input, --vocab and --out. Received: none for {', '.join(missing)}"
+            )
+        if arguments.action == "build":
+            found = _build(arguments, console)
+        else:
+            tokenizer = Tokenizer.from_vocab_file(arguments.vocab, lowercase=not arguments.cased)
+            found = index_corpus(arguments.input, tokenizer, arguments.out)
     told = {key: value for key, value in found.manifest.items() if key not in _LONG}
     told["shards"] = {split: len(found.shards(split)) for split in ("train", "dev")}
     print(json.dumps(told, indent=2, ensure_ascii=False))

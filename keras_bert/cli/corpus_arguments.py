@@ -69,7 +69,6 @@ CORPUS_FLAGS = {
         "help": "what static masking hides whole (default %(default)s)",
     },
     "--mask-rate": {
-        "dest": "masking_rate",
         "metavar": "PART",
         "type": number(0.001, 0.999),
         "default": 0.15,
