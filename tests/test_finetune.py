@@ -328,6 +328,18 @@ def test_pairs_of_texts_and_fewer_than_a_batch(checkpoint):
     assert [row["step"] for row in report["curve"]] == [1, 2]
 
 
+def test_a_new_head_for_numbers_begins_at_their_mean(checkpoint):
+    rows = table(["the cat", "a dog", "我 很"], ["2", "3", "7"])
+    task = TASKS["regression"](checkpoint.tokenizer, 12)
+    settings = dataclasses.replace(SETTINGS, epochs=1, learning_rate=1e-6)
+    first, _ = finetune(task, checkpoint, rows, rows, settings)
+    np.testing.assert_allclose([said["value"] for said in predict(task, first.model, rows)], 4.0, atol=0.5)
+    # The head of a checkpoint stays as it is, whatever the numbers are now.
+    higher = table(["the cat", "a dog", "我 很"], ["102", "103", "107"])
+    second, _ = finetune(TASKS["regression"](checkpoint.tokenizer, 12), first, higher, higher, settings)
+    np.testing.assert_allclose([said["value"] for said in predict(task, second.model, rows)], 4.0, atol=0.5)
+
+
 def test_a_head_goes_on_only_with_its_own_labels(tuned, tmp_path):
     folder, _ = tuned
     kb.save_model_folder(folder, tmp_path)
