@@ -31,6 +31,14 @@ def test_the_last_and_the_best_stay(tmp_path, model):
     assert listed["checkpoints"][-1] == {"step": 50, "val_masked_lm_loss": 4.0}
 
 
+def test_without_figures_the_last_stay(tmp_path, model):
+    keep = KeptCheckpoints(tmp_path, keep=1)
+    keep(model, 10, {})
+    keep(model, 20, {})
+    assert steps(tmp_path) == [20]
+    assert json.loads((tmp_path / "checkpoints.json").read_text())["best"] is None
+
+
 def test_a_run_that_goes_on_comes_by_again(tmp_path, model):
     for loss in (2.0, 1.0):
         KeptCheckpoints(tmp_path, keep=1)(model, 10, {"val_masked_lm_loss": loss})

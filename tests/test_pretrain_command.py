@@ -1,8 +1,10 @@
 """`keras-bert pretrain` on a corpus, as users run it: killed, gone on with, changed, and from a checkpoint."""
 
+import contextlib
 import json
 import re
 import signal
+import socket
 import time
 
 import numpy as np
@@ -143,3 +145,36 @@ def test_a_damaged_shard_is_named(folder, tmp_path, monkeypatch):
         shard.write_bytes(before)
     assert outcome.status == 1
     assert f"{shard}: expected the SHA-256" in outcome.last_error()
+
+
+def test_two_workers_write_what_one_process_writes(folder, monkeypatch):
+    """Without dropout, of which every worker draws its own."""
+    monkeypatch.chdir(folder)
+    config = json.loads((folder / "config.json").read_text())
+    quiet = {**config, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "quiet.json").write_text(json.dumps(quiet), encoding="utf-8")
+    command = ["pretrain", "--corpus", "corpus", "--preset", "quiet.json", "--batch-size", 4, "--steps", 6]
+    command += ["--evaluate-every", 3]
+    alone = run(*command, "--out", "alone")
+    assert alone.status == 0, alone.err
+    with contextlib.ExitStack() as ports:
+        sockets = [ports.enter_context(socket.socket()) for _ in range(2)]
+        for one in sockets:
+            one.bind(("localhost", 0))
+        cluster = {"worker": [f"localhost:{one.getsockname()[1]}" for one in sockets]}
+    launcher, workers = make_launcher(folder), []
+    for index in range(2):
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}))
+        workers.append(start(launcher, *command, "--strategy", "multi_worker", "--out", "together", cwd=folder))
+    try:
+        said = [worker.communicate(timeout=400) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [worker.returncode for worker in workers] == [0, 0], said
+    assert json.loads(said[0][0]).keys() == json.loads(alone.out).keys(), "the chief prints the figures"
+    assert said[1][0] == ""
+    for one, other in zip(weights(folder / "alone"), weights(folder / "together"), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+    kept = json.loads((folder / "together" / "checkpoints" / "checkpoints.json").read_text())
+    assert [entry["step"] for entry in kept["checkpoints"]] == [3, 6]

@@ -23,7 +23,7 @@ class KeptCheckpoints:
       folder: made with the first checkpoint.
       keep: how many of the last ones stay, at least 1.
       formats: of `save_checkpoint`.
-      metric: the figure that is lowest for the best one.
+      metric: the figure that is lowest for the best one; where nothing is held out there is none.
     """
 
     def __init__(
@@ -40,10 +40,11 @@ class KeptCheckpoints:
                 shutil.rmtree(path)
             save_checkpoint(_masked_lm(model) if format == "keras-hub" else model, path, format)
         entries = [entry for entry in self._entries() if entry["step"] < step] + [{"step": step, **figures}]
-        best = min(entries, key=lambda entry: entry[self.metric])
+        judged = [entry for entry in entries if self.metric in entry]
+        best = min(judged, key=lambda entry: entry[self.metric], default=None)
         entries = [entry for entry in entries if entry in entries[-self.keep :] or entry is best]
         with atomic_file(self.folder / "checkpoints.json") as scratch:
-            scratch.write_text(json.dumps({"best": best["step"], "checkpoints": entries}, indent=2) + "\n")
+            scratch.write_text(json.dumps({"best": best and best["step"], "checkpoints": entries}, indent=2) + "\n")
         listed = {f"step-{entry['step']}" for entry in entries}
         for path in self.folder.glob("step-*"):
             if path.name not in listed:

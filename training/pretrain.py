@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import math
 import os
 from collections.abc import Callable
@@ -156,6 +157,7 @@ def pretrain(
             "config": config.to_dict(),
             "tokenizer": corpus.tokenizer.hash,
             "corpus": {shard["name"]: shard["sha256"] for shard in corpus.manifest["shards"]},
+            "start": _digest(start) if isinstance(start, ModelFolder) else "random weights",
         }
         restart = Restart(restart_folder, fingerprint)
         done = restart.restore(model, log, strict=True)
@@ -252,6 +254,14 @@ def _take_weights(model: keras.Model, start: ModelFolder) -> None:
     for weight in model.weights:
         if weight.path in given and tuple(given[weight.path].shape) == tuple(weight.shape):
             weight.assign(given[weight.path])
+
+
+def _digest(start: ModelFolder) -> str:
+    """A hash of the weights that a run begins with."""
+    digest = hashlib.sha256()
+    for weight in start.model.get_weights():
+        digest.update(np.ascontiguousarray(weight))
+    return digest.hexdigest()
 
 
 def _check_fits(corpus: Corpus, config: BertConfig, start) -> None:

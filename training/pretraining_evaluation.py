@@ -126,16 +126,18 @@ class Evaluator(keras.callbacks.Callback):
         if self._since is not None:
             steps, seconds = log.step - self._since[0], now - self._since[1]
             shown["tokens_per_second"] = steps * self.batch_size * self._tokens_a_row / seconds
-        if self.corpus.shards("dev") and (log.step % self.every == 0 or log.step == log.total_steps):
-            figures = evaluate_pretrainer(
-                self.model, self.corpus, self.masker, self.batch_size, self.seed, MOST_BATCHES
-            )
-            self.model.reset_metrics()
-            figures = {f"val_{name}": value for name, value in figures.items() if name.endswith(("_loss", "_accuracy"))}
+        if log.step % self.every == 0 or log.step == log.total_steps:
+            figures = self._evaluate() if self.corpus.shards("dev") else {}
             row.update(figures)
             shown |= figures
-            log.write_texts("predictions", sample_predictions(self.model, self.corpus, self.masker, self.seed))
             if self.keep:
                 self.keep(log.step, figures)
         log.write({"step": log.step, **shown})
         self._since = log.step, time.perf_counter()
+
+    def _evaluate(self) -> dict:
+        held_out = self.corpus, self.masker
+        figures = evaluate_pretrainer(self.model, *held_out, self.batch_size, self.seed, MOST_BATCHES)
+        self.model.reset_metrics()
+        self.log.write_texts("predictions", sample_predictions(self.model, *held_out, self.seed))
+        return {f"val_{name}": value for name, value in figures.items() if name.endswith(("_loss", "_accuracy"))}
