@@ -8,6 +8,7 @@ from bert_numpy import random_inputs
 from test_optimizers import CONFIG, SHAPES, gradients, run, variables
 
 import keras_bert as kb
+from keras_bert.training.distribution import make_strategy
 from keras_bert.training.lamb import Lamb
 from keras_bert.training.schedules import LinearWarmupDecay
 
@@ -138,7 +139,7 @@ def plainly():
 
 @pytest.mark.parametrize(("mirrored", "accumulation_steps", "batch_size"), [(True, 1, 8), (False, 2, 4), (True, 2, 4)])
 def test_two_devices_and_accumulation_give_what_one_batch_gives(plainly, mirrored, accumulation_steps, batch_size):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if mirrored else tf.distribute.get_strategy()
+    strategy = make_strategy("mirrored" if mirrored else "default")
     values, norm = fitted(strategy, accumulation_steps, batch_size)
     np.testing.assert_allclose(norm, plainly[1], rtol=1e-3)
     for path, value in plainly[0].items():

@@ -30,10 +30,10 @@ def evaluate_pretrainer(
       {"masked_lm_loss", "masked_lm_accuracy", "unigram_accuracy", "examples"}, and where the corpus has labels
       {"next_sentence_loss", "next_sentence_accuracy", "next_sentence_majority"}.
     """
-    dataset, examples = _rows(model, corpus, "dev", masker, batch_size, seed, most_batches)
+    dataset, examples = _rows(corpus, "dev", masker, batch_size, seed, most_batches)
     figures = model.evaluate(dataset, verbose=0, return_dict=True)
     labels = _labels(dataset)
-    trained_on, _ = _rows(model, corpus, "train", masker, batch_size, seed, MOST_BATCHES)
+    trained_on, _ = _rows(corpus, "train", masker, batch_size, seed, MOST_BATCHES)
     loss, accuracy = figures.get("masked_lm_loss", figures["loss"]), figures.get("masked_lm_accuracy")
     report = {
         "masked_lm_loss": loss,
@@ -50,7 +50,7 @@ def evaluate_pretrainer(
 
 def sample_predictions(model: keras.Model, corpus: Corpus, masker: Masker, seed: int) -> list[str]:
     """Held-out rows with what the model says of the hidden tokens, as Markdown: `right`, or ~~wrong~~ and `right`."""
-    dataset, examples = _rows(model, corpus, "dev", masker, SHOWN_TEXTS, seed, 1)
+    dataset, examples = _rows(corpus, "dev", masker, SHOWN_TEXTS, seed, 1)
     inputs, labels, weights = next(iter(dataset))
     said = tf.argmax(model(inputs, training=False)["masked_lm"], -1).numpy()
     pieces = np.array(corpus.tokenizer.vocabulary)
@@ -65,11 +65,10 @@ def sample_predictions(model: keras.Model, corpus: Corpus, masker: Masker, seed:
     return texts
 
 
-def _rows(model, corpus, split: str, masker, batch_size: int, seed: int, most_batches: int | None):
-    """Rows about once, in order, with masks that depend on the seed alone; and how many there are."""
+def _rows(corpus, split: str, masker, batch_size: int, seed: int, most_batches: int | None):
+    """Rows about once (the first fill up the last batch), in order, with masks that depend on the seed alone; and how
+    many there are."""
     examples = sum(shard["examples"] for shard in corpus.shards(split))
-    replicas = model.distribute_strategy.num_replicas_in_sync
-    batch_size = max(replicas, min(batch_size, examples // replicas * replicas))
     steps = math.ceil(examples / batch_size)
     steps = steps if most_batches is None else min(steps, most_batches)
     dataset = make_corpus_dataset(corpus, split, masker, batch_size, steps, seed=seed, shuffle=False)
