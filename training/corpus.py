@@ -30,6 +30,7 @@ from keras_bert.training.corpus_beam import BeamWorkers
 from keras_bert.training.corpus_duplicates import EXACT, NEAR, mark_duplicates
 from keras_bert.training.corpus_plan import Plan
 from keras_bert.training.corpus_readers import DOCUMENT_BORDERS, cut_units, inputs_fingerprint, is_large
+from keras_bert.training.corpus_records import checksum
 from keras_bert.training.corpus_shards import ShardWriter
 from keras_bert.training.corpus_units import UnitTokenizer, callable_name, find_callable, read_counts
 from keras_bert.training.corpus_workers import Workers, default_workers
@@ -147,15 +148,6 @@ class Corpus:
                     f"Received: {found}; the file was damaged or changed: copy it again, or build the "
                     "corpus again."
                 )
-
-
-def checksum(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def tokenizer_rules(tokenizer: Tokenizer) -> dict:

@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from keras_bert.atomic import atomic_file
 from keras_bert.text import Tokenizer, save_vocabulary
-from keras_bert.training.corpus import SCHEMA_VERSION, Corpus, CorpusSettings, checksum, open_corpus, tokenizer_rules
+from keras_bert.training.corpus import SCHEMA_VERSION, Corpus, CorpusSettings, open_corpus, tokenizer_rules
 from keras_bert.training.corpus_dataset import FIELD_NAMES
+from keras_bert.training.corpus_records import checksum
 from keras_bert.training.text_files import find_files
 
 NEEDED = ("input_ids", "input_mask", "segment_ids", "masked_lm_positions", "masked_lm_ids", "masked_lm_weights")

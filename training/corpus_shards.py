@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import tensorflow as tf
 
 from keras_bert.atomic import atomic_file
 from keras_bert.training.corpus_draws import Draw
-from keras_bert.training.corpus_records import serialize
+from keras_bert.training.corpus_records import checksum, serialize
 from keras_bert.training.corpus_units import id_type
 from keras_bert.training.masking import Masker
 from keras_bert.training.pretraining_examples import (
@@ -55,7 +54,6 @@ class ShardWriter:
         settings = self.settings
         documents = self.load(np.fromfile(self.work / shard["plan"], ENTRY))
         sizes = {"examples": 0, "tokens": 0}
-        digest = hashlib.sha256()
         with atomic_file(path) as scratch:
             with tf.io.TFRecordWriter(str(scratch)) as writer:
                 for fields in self._rows(documents, Draw(settings.seed, number).bits()):
@@ -65,11 +63,9 @@ class ShardWriter:
                         fields |= self._masked(fields, number << 32, sizes["examples"] - len(fields["input_ids"]))
                     for record in serialize(fields):
                         writer.write(record)
-            with open(scratch, "rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
+            digest = checksum(scratch)
             size = scratch.stat().st_size
-        record = {"name": shard["name"], "split": shard["split"], **sizes, "bytes": size, "sha256": digest.hexdigest()}
+        record = {"name": shard["name"], "split": shard["split"], **sizes, "bytes": size, "sha256": digest}
         with atomic_file(self.work / "shards" / f"{shard['name']}.json") as scratch:
             scratch.write_text(json.dumps(record), encoding="utf-8")
         return record
