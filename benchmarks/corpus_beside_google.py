@@ -28,7 +28,8 @@ LENGTH, PREDICTIONS = 128, 20
 OURS = """
 import sys
 from keras_bert.text import Tokenizer
-from keras_bert.training.corpus import CorpusSettings, build_corpus
+from keras_bert.training.corpus import CorpusSettings
+from keras_bert.training.corpus_build import build_corpus
 
 text, vocab, out, workers = sys.argv[1:]
 settings = CorpusSettings(max_length={length}, masking="static", max_predictions={predictions}, held_out=0)

@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
 import sys
 from keras_bert.text import Tokenizer
-from keras_bert.training.corpus import CorpusSettings, build_corpus
+from keras_bert.training.corpus import CorpusSettings
+from keras_bert.training.corpus_build import build_corpus
 
 text, vocab, out, workers, deduplicate, packed = sys.argv[1:]
 settings = CorpusSettings(deduplicate=deduplicate, packed=packed == "True")

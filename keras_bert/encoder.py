@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from keras_bert import layers
+from keras_bert.basic_layers import TruncatedNormal
 from keras_bert.config import BertConfig
 from keras_bert.model import BertModel
 
@@ -75,7 +76,7 @@ def build_encoder(
         pooler = keras.layers.Dense(
             config.hidden_size,
             activation=config.pooler_act,
-            kernel_initializer=layers.TruncatedNormal(config.initializer_range),
+            kernel_initializer=TruncatedNormal(config.initializer_range),
             dtype=dtype,
             name="pooler",
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_bert.layers import ATTENTION_MASK_BIAS, LayerNormalization, TruncatedNormal, activation
+from keras_bert.basic_layers import LayerNormalization, TruncatedNormal, activation
+from keras_bert.layers import ATTENTION_MASK_BIAS
 
 POOLINGS = ("cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token")
 LAST_4 = "last_4_concat"  # of embedders: the mean of each token's vectors in the last four blocks, joined

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import keras
 
-from keras_bert import layers
+from keras_bert.basic_layers import TruncatedNormal
 from keras_bert.encoder import config_of, connect, is_packed, layers_of, make_inputs
 from keras_bert.head_layers import LAST_4, FlattenChoices, MaskedLMHead, Pooling, SpanLogits, TokensAt, UnflattenChoices
 from keras_bert.model import BertModel
@@ -221,7 +221,7 @@ def _dropout(encoder, rate):
 
 def _dense(encoder, units, name, **kwargs):
     # float32 under mixed precision: a softmax over half-precision logits loses digits for nothing.
-    initializer = layers.TruncatedNormal(config_of(encoder).initializer_range)
+    initializer = TruncatedNormal(config_of(encoder).initializer_range)
     return keras.layers.Dense(units, kernel_initializer=initializer, dtype="float32", name=name, **kwargs)
 
 

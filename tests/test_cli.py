@@ -14,7 +14,7 @@ from keras_bert.checkpoints import convert, load, source
 from keras_bert.cli import arguments, console, corpus_arguments, finetune_arguments, pretrain_arguments
 from keras_bert.cli.arguments import COMMANDS, FLAGS
 from keras_bert.cli.recipe import with_recipe
-from keras_bert.training import corpus, distribution, pretrain, schedules, squad, tables, tasks
+from keras_bert.training import corpus, distribution, masking, pretrain, schedules, squad, tables, tasks
 from keras_bert.training.pretrain import PretrainSettings
 from keras_bert.training.settings import FinetuneSettings
 
@@ -52,7 +52,7 @@ def test_flags_of_pretrain_are_the_settings():
     flags = pretrain_arguments.PRETRAIN_FLAGS
     assert set(flags["--optimizer"]["choices"]) == set(pretrain.OPTIMIZERS)
     assert set(flags["--schedule"]["choices"]) == set(schedules.SCHEDULES)
-    assert flags["--mask-unit"]["choices"] == corpus.MASK_UNITS
+    assert flags["--mask-unit"]["choices"] == masking.UNITS
     assert set(flags["--checkpoint-format"]["choices"]) == set(convert.WRITTEN_FORMATS)
     known = {*distribution.STRATEGIES, *distribution.CLUSTER_STRATEGIES}
     assert set(flags["--strategy"]["choices"]) - known == {"parameter_server"}, "which has an error of its own"
@@ -64,7 +64,7 @@ def test_flags_of_corpus_are_the_settings():
         assert parsed[field.name] == field.default, field.name
     assert corpus_arguments.OBJECTIVES == corpus.OBJECTIVES
     assert corpus_arguments.MASKINGS == corpus.MASKINGS
-    assert corpus_arguments.MASK_UNITS == corpus.MASK_UNITS
+    assert corpus_arguments.MASK_UNITS == masking.UNITS
     assert corpus_arguments.DOCUMENT_BORDERS == corpus.DOCUMENT_BORDERS
     assert corpus_arguments.DEDUPLICATIONS == corpus.DEDUPLICATIONS
 

@@ -14,7 +14,8 @@ pytest.importorskip("tensorflow_text")
 
 from keras_bert.text import Tokenizer
 from keras_bert.training import corpus_readers
-from keras_bert.training.corpus import CorpusSettings, build_corpus, open_corpus
+from keras_bert.training.corpus import CorpusSettings, open_corpus
+from keras_bert.training.corpus_build import build_corpus
 from keras_bert.training.duplicates import drop_near_duplicates
 from keras_bert.training.text_files import read_documents
 

@@ -16,7 +16,8 @@ pytest.importorskip("tensorflow_text")
 from tiny_classifier import VOCABULARY
 
 from keras_bert.text import save_vocabulary
-from keras_bert.training.corpus import CorpusSettings, build_corpus, open_corpus
+from keras_bert.training.corpus import CorpusSettings, open_corpus
+from keras_bert.training.corpus_build import build_corpus
 from keras_bert.training.corpus_workers import Workers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +28,8 @@ PROGRAM = """
 import os, signal, sys
 from keras_bert.text import Tokenizer
 from keras_bert.training import corpus_readers
-from keras_bert.training.corpus import CorpusSettings, build_corpus
+from keras_bert.training.corpus import CorpusSettings
+from keras_bert.training.corpus_build import build_corpus
 
 corpus_readers.UNIT_BYTES = 2000
 text, out, workers, end = sys.argv[1:]

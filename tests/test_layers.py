@@ -6,16 +6,16 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from keras_bert import head_layers, layers
+from keras_bert import basic_layers, head_layers, layers
 
 LAYERS = [
-    layers.LayerNormalization(epsilon=1e-5),
+    basic_layers.LayerNormalization(epsilon=1e-5),
     layers.Embeddings(11, 6, 8, 2, dropout=0.2, layer_norm_eps=1e-5, initializer_range=0.1),
     layers.Embeddings(11, 6, 8, 1, position_embedding_type="sinusoidal"),
     layers.AttentionBias(dtype="mixed_float16"),
     layers.DocumentBias(dtype="mixed_float16"),
     layers.DocumentPositions(),
-    layers.Dropout(0.3),
+    basic_layers.Dropout(0.3),
     layers.SelfAttention(6, 3, dropout=0.3, initializer_range=0.1),
     layers.FeedForward(6, 9, "relu", 0.1),
     layers.EncoderBlock(6, 2, 9, "silu", 0.1, 0.2, 1e-5, 0.3, dtype="mixed_bfloat16"),
@@ -59,7 +59,7 @@ def test_layer_normalization_gradient_is_the_one_autodiff_finds(shape, epsilon):
 
 
 def test_layer_normalization_works_in_float32_under_mixed_precision():
-    layer = layers.LayerNormalization(epsilon=1e-12, dtype="mixed_float16")
+    layer = basic_layers.LayerNormalization(epsilon=1e-12, dtype="mixed_float16")
     x = np.array([[[60000.0, -60000.0, 100.0, 0.0]]], "float16")  # their squares overflow float16
     y = layer(x)
     assert keras.backend.standardize_dtype(y.dtype) == "float16"
@@ -69,8 +69,8 @@ def test_layer_normalization_works_in_float32_under_mixed_precision():
 def test_gelu_tanh_is_its_formula():
     x = np.linspace(-6, 6, 101).astype("float32")
     expected = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-    np.testing.assert_allclose(layers.gelu_tanh(x), expected, atol=1e-6)
-    assert np.abs(layers.activation("gelu")(x) - expected).max() > 1e-4, "gelu is the exact one"
+    np.testing.assert_allclose(basic_layers.gelu_tanh(x), expected, atol=1e-6)
+    assert np.abs(basic_layers.activation("gelu")(x) - expected).max() > 1e-4, "gelu is the exact one"
 
 
 def test_sinusoidal_positions_are_those_of_the_paper():

@@ -263,6 +263,22 @@ def test_one_document_is_an_unpacked_row():
         np.testing.assert_array_equal(packed[key], value)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("unit", ["token", "whole_word", "span"])
+def test_rows_at_once_are_rows_one_by_one(unit, packed):
+    row = sentence(SIZES[:20])
+    rows = np.stack([row, row[::-1], np.full_like(row, PAD)])  # the last has nothing to hide
+    beside = {"document_ids": np.where(np.arange(len(row)) < 12, 1, 2).astype("int32")[None].repeat(3, 0)}
+    beside = beside if packed else {}
+    seeds = np.stack([np.full(3, 5), np.arange(3)], axis=1).astype("int64")
+    masker = Masker(TOKENIZER, 0.3, 9, unit=unit)
+    at_once = tf.function(masker.mask_rows)(rows, seeds, **beside)
+    for number, row in enumerate(rows):
+        alone = masker(row, seeds[number], **{name: values[number] for name, values in beside.items()})
+        for name, values in alone.items():
+            np.testing.assert_array_equal(at_once[name][number], values, err_msg=name)
+
+
 @pytest.mark.parametrize("unit", ["whole_word", "span"])
 def test_an_example_without_a_token(unit):
     row = np.array([CLS, SEP, SEP, PAD, PAD], np.int32)

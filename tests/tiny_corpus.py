@@ -1,6 +1,7 @@
 """Corpora that tests make of a few documents."""
 
-from keras_bert.training.corpus import CorpusSettings, build_corpus
+from keras_bert.training.corpus import CorpusSettings
+from keras_bert.training.corpus_build import build_corpus
 
 
 def make_corpus(documents, tokenizer, folder, **settings):

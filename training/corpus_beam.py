@@ -1,6 +1,6 @@
 """The passes over a corpus on Apache Beam, in place of processes of this machine: `pip install "keras-bert[beam]"`.
 
-The tasks are the very functions that `corpus.build_corpus` shares out to its workers, one a unit and one a shard, so
+The tasks are the very functions that `build_corpus` shares out to its workers, one a unit and one a shard, so
 that the bytes are the same. They read the inputs and write the corpus by the paths that they are given: those have to
 be absolute, and lie where every worker finds them, on a network file system or a mounted bucket.
 

@@ -11,11 +11,11 @@ import keras
 import numpy as np
 
 from keras_bert import heads
+from keras_bert.basic_layers import TruncatedNormal, weights_come_later
 from keras_bert.checkpoints import weights
 from keras_bert.checkpoints.tensor_files import Tensors
 from keras_bert.config import BertConfig
 from keras_bert.encoder import build_encoder, config_of, encoder_of
-from keras_bert.layers import TruncatedNormal, weights_come_later
 from keras_bert.text import Tokenizer
 
 BUILDERS: dict[str, Callable] = {

@@ -11,7 +11,8 @@ from pathlib import Path
 from keras_bert.cli import stages
 from keras_bert.cli.errors import UsageError
 from keras_bert.text import Tokenizer
-from keras_bert.training.corpus import CorpusSettings, build_corpus, open_corpus
+from keras_bert.training.corpus import CorpusSettings, open_corpus
+from keras_bert.training.corpus_build import build_corpus
 from keras_bert.training.corpus_index import index_corpus
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from keras_bert.cli.argument_types import number, whole_number
+from keras_bert.cli.corpus_arguments import MASK_UNITS
 from keras_bert.cli.finetune_arguments import FINETUNE_FLAGS
 
 # Copies of what training defines, which a test compares: importing those takes seconds.
 STRATEGIES = ("default", "mirrored", "multi_worker", "tpu", "parameter_server")  # the last has an error of its own
 OPTIMIZERS = ("adamw", "lamb")
 SCHEDULES = ("linear", "polynomial", "cosine", "constant")
-MASK_UNITS = ("token", "whole_word", "span")
 CHECKPOINT_FORMATS = ("hf", "google", "keras-hub", "keras")
 
 # In the order in which --help shows them; the names are those of PretrainSettings.

@@ -18,7 +18,8 @@ from keras_bert.encoder import config_of
 from keras_bert.model import is_multi_worker
 from keras_bert.text import Tokenizer, load_vocabulary
 from keras_bert.training import text_files
-from keras_bert.training.corpus import Corpus, CorpusSettings, build_corpus, open_corpus
+from keras_bert.training.corpus import Corpus, CorpusSettings, open_corpus
+from keras_bert.training.corpus_build import build_corpus
 from keras_bert.training.distribution import is_chief, leave_together, make_strategy
 from keras_bert.training.kept_checkpoints import KeptCheckpoints
 from keras_bert.training.pretrain import PretrainSettings
