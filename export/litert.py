@@ -1,147 +1,175 @@
-"""A classifier as a LiteRT (TFLite) file that takes ids and uses LiteRT's built-in ops alone."""
+"""A model as a LiteRT (TFLite) file that takes ids, and uses LiteRT's built-in ops alone."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
-import sys
-import tempfile
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
-from tensorflow.lite.python.convert import ConverterError
 
 from keras_bert.atomic import atomic_file
+from keras_bert.checkpoints import ModelFolder
 from keras_bert.encoder import config_of
-from keras_bert.export import origin
-from keras_bert.export.row_scales import with_row_scales
-from keras_bert.export.saved_model import (
-    IDS,
-    check_classifier,
-    check_preprocessor,
-    classifier_outputs,
-    ids_specs,
-    in_float32,
-    traced,
-    write_signatures,
-)
+from keras_bert.export import litert_weights, origin
+from keras_bert.export.litert_graph import convert
+from keras_bert.export.saved_model import IDS, check_preprocessor, in_float32
 from keras_bert.text import Preprocessor
 
-QUANTIZATIONS = ("none", "dynamic")
+QUANTIZATIONS = ("none", "float16", "dynamic")
+_KINDS = {"none": "float32", "float16": "float16", "dynamic": "int8"}
 # [CLS], a piece, [SEP].
 _SHORTEST = 3
 
 
 def save_litert(
-    model: keras.Model,
+    model: keras.Model | ModelFolder,
     path: str | os.PathLike,
     quantize: str = "none",
-    max_length: int | None = None,
+    max_length: int | Sequence[int] | None = None,
     preprocessor: Preprocessor | None = None,
+    *,
+    keep_float: Sequence[str] = (),
 ) -> None:
-    """Writes a classifier as one .tflite file with the signature `serving_default`.
+    """Writes a model of any task as one .tflite file with the signature `serving_default`.
 
-    Inputs "input_ids", "token_type_ids" and "attention_mask", int32 `(B, S)`; outputs "logits" and "probabilities",
-    float32 `(B, C)`. A runtime that works with tensors instead of signatures resizes the three inputs before it
-    allocates.
+    Inputs are the model's own: "input_ids", "token_type_ids" and "attention_mask", int32 `(B, S)`, for a multiple
+    choice `(B, C, S)`, and for a masked LM also "masked_lm_positions", int32 `(B, M)`. Outputs are the model's,
+    float32: "logits", or "start_logits" and "end_logits", or "embedding"; classifiers have "probabilities" as well. A
+    runtime that works with tensors instead of signatures resizes the inputs before it allocates.
 
     Args:
-      model: from `build_classifier`.
+      model: from a `build_*` function, or a model folder that holds one.
       path: the file; replaced when the new one is complete.
-      quantize: "none" for float32 weights; "dynamic" for int8 weights, with activations quantized as they come.
-      max_length: None leaves B and S open, so that a short text costs less than a long one; a number fixes the inputs
-        at `(1, max_length)`, for runtimes and accelerators that need it. Shorter texts are then padded.
+      quantize: what the weights of products and the word embeddings become: "none" leaves them float32; "float16"
+        halves the file and computes in float32; "dynamic" makes them int8, and activations are quantized as they come.
+      max_length: None leaves all sizes open, so that a short text costs less than a long one. A number fixes the
+        inputs at one text of that many tokens, for runtimes and accelerators that need it; shorter texts are then
+        padded. With several numbers the file has a signature `length_N` for each, and one copy of the weights between
+        them; `serving_default` is the longest.
       preprocessor: what the model was trained with; its tokenizer's hash is written into the file (origin.py), so that
-        `verify_artifacts` refuses another tokenizer.
+        `verify_artifacts` refuses another tokenizer. A model folder has its own.
+      keep_float: names of layers whose weights stay float32, such as "embeddings", "block_3" or
+        "block_3/feed_forward".
 
     Raises:
       ValueError: an argument is out of range, or the model needs ops that LiteRT lacks; the message names them.
     """
-    check_classifier(model)
+    problem_type = None
+    if isinstance(model, ModelFolder):
+        folder, model = model, model.model
+        problem_type = folder.problem_type
+        preprocessor = preprocessor or Preprocessor(folder.tokenizer, folder.max_length)
+    check_model(model)
     if preprocessor is not None:
         check_preprocessor(model, preprocessor)
     if quantize not in QUANTIZATIONS:
         raise ValueError(f"Expected quantize to be one of {QUANTIZATIONS}. Received: {quantize!r}")
-    longest = config_of(model).max_position_embeddings
-    if max_length is not None and not _SHORTEST <= max_length <= longest:
-        raise ValueError(
-            f"Expected max_length from {_SHORTEST} to {longest}, the model's max_position_embeddings, or None for any "
-            f"length. Received: {max_length}"
-        )
+    lengths = _check_lengths(model, max_length)
     if os.path.isdir(path):
         raise ValueError(f"Expected the name of a file to write. Received: {os.fspath(path)}, which is a folder.")
+    kept = _kept(model, keep_float)
 
     model = in_float32(model)
-    if quantize == "dynamic":
-        model = with_row_scales(model)
 
-    def from_ids(input_ids, token_type_ids, attention_mask):
-        return classifier_outputs(model, dict(zip(IDS, (input_ids, token_type_ids, attention_mask), strict=True)))
+    def from_ids(*ids):
+        return raw_outputs(model, dict(zip(_input_names(model), ids, strict=True)), problem_type)
 
-    specs = ids_specs(None, None) if max_length is None else ids_specs(1, max_length)
-    with atomic_file(path) as new, tempfile.TemporaryDirectory(prefix=f".{new.name}", dir=new.parent) as folder:
-        # Through a SavedModel: the converter drops the variables of a Keras 3 model that it is given directly.
-        write_signatures(folder, {"serving_default": traced(from_ids, specs)})
-        new.write_bytes(_convert(folder, quantize))
+    graph = convert(model, {name: (from_ids, _specs(model, length)) for name, length in lengths.items()})
+    if len(lengths) > 1:
+        _add_default(graph.model, max(lengths, key=lengths.get))
+    content = litert_weights.put_in(graph, lambda v: "float32" if kept(v) else _KINDS[quantize])
+    with atomic_file(path) as new:
+        litert_weights.write(content, new)
         if preprocessor is not None:
             origin.add_to_litert(new, origin.describe(preprocessor))
 
 
-def _convert(saved_model: str, quantize: str) -> bytes:
-    """Converts with built-in ops only: without SELECT_TF_OPS or custom ops, the converter refuses all others."""
-    converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
-    if quantize == "dynamic":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    # Its metadata is the converter's version; adding it unpacks and packs the whole file once more.
-    converter.exclude_conversion_metadata = True
-    try:
-        with _quiet_stderr():
-            return converter.convert()
-    except ConverterError as error:
-        raise ValueError(_refusal(error)) from error
+def raw_outputs(model: keras.Model, ids: dict, problem_type: str | None = None) -> dict:
+    """What a model says of ids, by name, as tensors."""
+    outputs = model(ids, training=False)
+    if isinstance(outputs, dict):
+        return {name: tf.identity(value, name=name) for name, value in outputs.items()}
+    if any(layer.name == "pooling" for layer in model.layers):
+        return {"embedding": tf.identity(outputs, name="embedding")}
+    named = {"logits": tf.identity(outputs, name="logits")}
+    if len(outputs.shape) == 2 and len(model.input["input_ids"].shape) == 2 and problem_type != "regression":
+        several = problem_type == "multi_label_classification"
+        named["probabilities"] = (tf.sigmoid if several else tf.nn.softmax)(outputs, name="probabilities")
+    return named
 
 
-def _refusal(error: ConverterError) -> str:
-    """What the converter's error means to a user: the ops and the layers that they come from."""
-    places = {}
-    for detail in error.errors:
-        if detail.operator.name:
-            op = detail.operator.name.removeprefix("tf.")
-            # "model/layer/Op@function" of the innermost call.
-            name = detail.location.call[0].name.partition("@")[0] if detail.location.call else ""
-            places.setdefault(op, set()).add(name.rstrip(":"))
-    if not places:
-        listed = re.findall(r"(?:TF Select|Flex|Custom) ops: (.+)", str(error))
-        places = {op.strip(): set() for line in listed for op in line.split(",")}
-    if not places:
-        return f"Expected a model that LiteRT's converter accepts. Received from the converter: {str(error)[:2000]}"
-    ops = ", ".join(f"{op} ({', '.join(sorted(at))})" if at - {""} else op for op, at in sorted(places.items()))
-    return (
-        f"Expected a model of LiteRT's built-in ops only. Received: {ops}, which would need the Flex delegate or a "
-        "custom op, and those are missing on most devices. Express the layer with other ops of keras.ops."
-    )
+def check_model(model: keras.Model) -> None:
+    """Raises unless `model` is one from a `build_*` function, on TensorFlow."""
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "Expected Keras to run on TensorFlow, whose graph is what gets exported. Received: backend "
+            f"{keras.backend.backend()!r}. Save the model and load it with KERAS_BACKEND=tensorflow in the environment."
+        )
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"Expected a keras.Model from a build function such as build_classifier. Received: {model!r}")
+    inputs = getattr(model, "input", None)
+    outputs = getattr(model, "output", None)
+    outputs = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
+    if not isinstance(inputs, dict) or not {*IDS} <= {*inputs}:
+        raise ValueError(
+            f"Expected a model from a build function such as build_classifier, with inputs {', '.join(IDS)}. Received: "
+            f"model {model.name!r} with inputs {sorted(inputs) if isinstance(inputs, dict) else inputs}"
+        )
+    if not all(isinstance(output, keras.KerasTensor) for output in outputs):
+        raise ValueError(
+            f"Expected a model whose outputs are tensors, each with a name. Received: model {model.name!r}, which has "
+            "lists of them; build its encoder without output_hidden_states and output_attentions."
+        )
 
 
-@contextlib.contextmanager
-def _quiet_stderr():
-    """Holds back what C++ code writes to standard error; shown only when the block fails unexpectedly.
+def _input_names(model):
+    return [*IDS, *(name for name in model.input if name not in IDS)]
 
-    The converter's logs pass by Python's logging, and its warnings are about its own flags.
-    """
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as held_back:
-        os.dup2(held_back.fileno(), 2)
-        try:
-            yield
-        except ConverterError:
-            # It carries everything that was logged about it.
-            raise
-        except BaseException:
-            held_back.seek(0)
-            os.write(terminal, held_back.read())
-            raise
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
+
+def _specs(model, length):
+    """The inputs of a signature: of any size, or one text of `length` tokens."""
+    specs = []
+    for name in _input_names(model):
+        shape = [None] * len(model.input[name].shape)
+        if length is not None:
+            shape[0] = 1
+            if name in IDS:
+                shape[-1] = length
+        specs.append(tf.TensorSpec(shape, tf.int32, name=name))
+    return specs
+
+
+def _check_lengths(model, max_length) -> dict:
+    """The length of each signature, None for any."""
+    if max_length is None:
+        return {"serving_default": None}
+    longest = config_of(model).max_position_embeddings
+    lengths = [max_length] if isinstance(max_length, int) else list(max_length)
+    if not lengths or len({*lengths}) < len(lengths) or not all(_SHORTEST <= length <= longest for length in lengths):
+        raise ValueError(
+            f"Expected max_length from {_SHORTEST} to {longest}, the model's max_position_embeddings, several "
+            f"different ones, or None for any length. Received: {max_length}"
+        )
+    if len(lengths) == 1:
+        return {"serving_default": lengths[0]}
+    return {f"length_{length}": length for length in sorted(lengths)}
+
+
+def _add_default(content, name):
+    """Makes the signature `name` the one that is found under `serving_default`, too."""
+    (longest,) = (signature for signature in content.signatureDefs if signature.signatureKey == name.encode())
+    default = type(longest)(longest.inputs, longest.outputs, b"serving_default", longest.subgraphIndex)
+    content.signatureDefs.append(default)
+
+
+def _kept(model, names):
+    """Says of a variable whether it belongs to one of the layers `names`."""
+    known = {"/".join(parts[:n]) for parts in (v.path.split("/") for v in model.weights) for n in range(1, len(parts))}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(
+            f"Expected keep_float to name layers of the model. Received: {', '.join(map(repr, unknown))}; it has "
+            f"{', '.join(sorted(known))}."
+        )
+    return lambda variable: any(variable.path.startswith(f"{name}/") for name in names)

@@ -85,6 +85,63 @@ def test_a_fixed_length_is_in_the_file(tmp_path):
     np.testing.assert_allclose(run(**padded)["probabilities"], expected, atol=1e-5)
 
 
+def test_lengths_are_signatures_that_share_the_weights(path, tmp_path):
+    save_litert(shared_classifier(), tmp_path / "lengths.tflite", max_length=[16, 8, 24])
+    interpreter = Interpreter(str(tmp_path / "lengths.tflite"))
+    names = ["length_16", "length_24", "length_8", "serving_default"]
+    assert sorted(interpreter.get_signature_list()) == names
+    expected = probabilities(shared_classifier(), ["The cat sat."])
+    ids = ids_of(["The cat sat."])
+    for name, length in zip(names, (16, 24, 8, 24), strict=True):
+        padded = {key: np.pad(values, [(0, 0), (0, length - values.shape[1])]) for key, values in ids.items()}
+        answer = interpreter.get_signature_runner(name)(**padded)
+        np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
+    # Two more graphs, and not two more copies of the weights, which are most of even this model's file.
+    weights = 4 * shared_classifier().count_params()
+    graph = os.path.getsize(path) - weights
+    assert os.path.getsize(tmp_path / "lengths.tflite") < weights + 3.3 * graph
+
+
+def test_float16_halves_the_weights(path, tmp_path):
+    save_litert(shared_classifier(), tmp_path / "half.tflite", quantize="float16")
+    saved = os.path.getsize(path) - os.path.getsize(tmp_path / "half.tflite")
+    matrices = [w for w in shared_classifier().weights if len(w.shape) == 2 and "position" not in w.path]
+    assert saved > 0.9 * sum(2 * np.prod(w.shape) for w in matrices if np.prod(w.shape) >= 1024)
+    answers = runner(tmp_path / "half.tflite")(**ids_of(TEXTS))["probabilities"]
+    np.testing.assert_allclose(answers, probabilities(shared_classifier(), TEXTS), atol=2e-3)
+
+
+def test_one_long_row_does_not_blur_the_others(tmp_path):
+    # One scale for the table, decided by a row that no text uses, would leave the used ones a handful of int8 steps.
+    model = classifier()
+    table = model.get_layer("embeddings").word_table
+
+    def greatest_difference():
+        save_litert(model, tmp_path / "int8.tflite", quantize="dynamic")
+        return np.abs(runner(tmp_path / "int8.tflite")(**ids_of(TEXTS))["logits"] - model(ids_of(TEXTS))).max()
+
+    before = greatest_difference()
+    rows = table.numpy()
+    rows[4] *= 1000  # [MASK]
+    table.assign(rows)
+    assert greatest_difference() == pytest.approx(before, rel=1e-3)
+    table.assign(np.zeros(table.shape))
+    assert greatest_difference() < 0.5
+
+
+def test_layers_stay_float_by_name(tmp_path):
+    model = shared_classifier()
+    names = {"all": (), "none": ("embeddings", "block_0", "block_1", "pooler", "logits"), "block": ("block_1",)}
+    difference, bytes_of = {}, {}
+    for name, keep_float in names.items():
+        save_litert(model, tmp_path / name, quantize="dynamic", keep_float=keep_float)
+        answers = runner(tmp_path / name)(**ids_of(TEXTS))["logits"]
+        difference[name] = np.abs(answers - model(ids_of(TEXTS))).max()
+        bytes_of[name] = os.path.getsize(tmp_path / name)
+    assert difference["none"] < 1e-4 < min(difference["block"], difference["all"])
+    assert bytes_of["all"] < bytes_of["block"] < bytes_of["none"]
+
+
 class NeedsFlex(keras.layers.Layer):
     def call(self, x):
         return keras.ops.erf(x)
@@ -111,7 +168,7 @@ def test_the_converter_is_silent_unless_it_fails(path, monkeypatch, capfd):
             raise MemoryError("no memory left")
 
     before = path.read_bytes()
-    monkeypatch.setattr(tf.lite.TFLiteConverter, "from_saved_model", lambda folder: FailingConverter())
+    monkeypatch.setattr(tf.lite.TFLiteConverter, "from_saved_model", lambda folder, **kwargs: FailingConverter())
     with pytest.raises(MemoryError):
         save_litert(shared_classifier(), path)
     assert "a clue from C++" in capfd.readouterr().err
@@ -122,9 +179,15 @@ def test_the_converter_is_silent_unless_it_fails(path, monkeypatch, capfd):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"quantize": "int3"}, r"one of \('none', 'dynamic'\). Received: 'int3'"),
+        ({"quantize": "int3"}, r"one of \('none', .*\). Received: 'int3'"),
         ({"max_length": 2}, "from 3 to 40.* Received: 2"),
         ({"max_length": 41}, "from 3 to 40.* Received: 41"),
+        ({"max_length": [8, 8]}, r"several different ones.* Received: \[8, 8\]"),
+        ({"max_length": []}, r"several different ones.* Received: \[\]"),
+        (
+            {"keep_float": ["block_0/ffn"]},
+            "name layers of the model. Received: 'block_0/ffn'; it has block_0, block_0/a",
+        ),
     ],
 )
 def test_bad_arguments(tmp_path, arguments, message):
