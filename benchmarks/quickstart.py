@@ -36,7 +36,7 @@ def main() -> None:
                 "artifacts": [
                     {
                         name: artifact[name]
-                        for name in ("name", "signature", "bytes", "max_abs_difference", "label_agreement")
+                        for name in ("name", "signature", "bytes", "max_abs_difference", "agreement")
                     }
                     for artifact in summary["artifacts"]
                 ],

@@ -2,6 +2,6 @@
 
 from keras_bert.export.litert import save_litert
 from keras_bert.export.saved_model import save_saved_model
-from keras_bert.export.verify import format_table, verify_artifacts
+from keras_bert.export.verify import Limits, format_table, verify_artifacts
 
-__all__ = ["format_table", "save_litert", "save_saved_model", "verify_artifacts"]
+__all__ = ["Limits", "format_table", "save_litert", "save_saved_model", "verify_artifacts"]

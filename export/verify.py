@@ -1,4 +1,4 @@
-"""The proof that artifacts say what the Keras model says: each runs in a fresh process on the same texts.
+"""The proof that artifacts say what the Keras model says: each runs in a fresh process on the same examples.
 
 The process imports what a server or device has and not this package (run_saved_model.py, run_litert.py), so that an
 artifact that works by accident of what is loaded here fails.
@@ -6,155 +6,317 @@ artifact that works by accident of what is loaded here fails.
 
 from __future__ import annotations
 
-import json
+import functools
 import os
-import signal
-import subprocess
-import sys
 import tempfile
-import time
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-from keras_bert.export import origin, saved_model
-from keras_bert.text import Preprocessor
+from keras_bert.export import origin
+from keras_bert.export.verify_inspect import Artifact, Signature, inspect_artifact
+from keras_bert.export.verify_process import run_artifact
+from keras_bert.export.verify_rows import count_rows, save_columns
 
-# What an artifact may differ by and still be called equal: in probability for float32 weights, and for int8 weights,
-# whose probabilities move, in the share of texts with the same most probable label.
+# What an artifact may differ by and still be called equal: with float32 weights in its outputs, as a part of the
+# greatest of them where that is above 1; with others, whose outputs move, in the part of the answers that agree.
 MAX_FLOAT_DIFFERENCE = 1e-4
-MIN_QUANTIZED_AGREEMENT = 0.98
-# Latency is that of one text at a time: of at most so many texts and about so many seconds for a SavedModel; a LiteRT
-# file runs every text alone anyway.
+MIN_AGREEMENT = 0.98
+# Latency is that of one example at a time: of at most so many and about so many seconds for a SavedModel; a LiteRT file
+# runs every example alone anyway.
 LATENCY_EXAMPLES = 200
 LATENCY_SECONDS = 10.0
+BATCH = 32  # of the throughput
 
-_BATCH = 32
-_SCRIPTS = {"saved_model": "run_saved_model.py", "litert": "run_litert.py"}
-_PACKAGES = {"saved_model": "tensorflow and tensorflow_text", "litert": "ai_edge_litert"}
-# tensorflow_text imports Keras itself.
-_ABSENT = {"saved_model": {"keras_bert"}, "litert": {"keras_bert", "keras", "tensorflow"}}
-# "TFL3", the identifier of a TFLite flatbuffer (tflite/schema.fbs), from the fifth byte on.
-_LITERT_IDENTIFIER = b"TFL3"
-_CHILD_LINES = 6
+Columns = dict[str, list]  # by name an entry a row: see verify_rows.py
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How answers compare with the Keras model's; None where there is nothing to compare.
+
+    Attributes:
+      differences: of numbers, all of them end to end.
+      scale: the greatest of the Keras model's numbers.
+      agreement: the part of the answers (labels, spans, choices) that are the Keras model's.
+      value, keras_value: of the task's figure, where the examples have labels.
+      problem: what is wrong whatever the numbers say, such as labels in another order.
+    """
+
+    differences: np.ndarray | None = None
+    scale: float = 1.0
+    agreement: float | None = None
+    value: float | None = None
+    keras_value: float | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What artifacts are asked, cut to one length, and who judges the answers.
+
+    Attributes:
+      ids: the inputs of signatures on ids, by name; a row without its padding.
+      strings: the inputs of signatures on strings, by name.
+      expected: the Keras model's outputs for `ids`, by name.
+      per_token: the names of the outputs that belong to tokens.
+      judge_ids, judge_strings: from the outputs of such signatures.
+      metric: the name of the task's figure.
+      labelled: whether the examples have labels, by which to tell it.
+      maximize: whether more of it is better.
+    """
+
+    ids: Columns
+    strings: Columns
+    expected: Columns
+    per_token: tuple[str, ...]
+    judge_ids: Callable[[Columns], Judgement]
+    judge_strings: Callable[[Columns], Judgement]
+    metric: str
+    labelled: bool
+    maximize: bool = True
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an artifact has to reach.
+
+    Attributes:
+      min_metric: the least value of the task's figure (the greatest, of one that should be small).
+      max_drop: by how much it may be worse than the Keras model's, in the figure's own unit.
+    """
+
+    min_metric: float | None = None
+    max_drop: float | None = None
+
+    @property
+    def given(self) -> bool:
+        return self.min_metric is not None or self.max_drop is not None
+
+
+@dataclass
+class _Plan:
+    """One line of the result: signatures that are one way to ask an artifact, and their greatest length."""
+
+    name: str
+    form: str
+    signatures: dict[str, Signature] = field(default_factory=dict)
+    length: int | None = None
 
 
 def verify_artifacts(
-    model: keras.Model,
-    preprocessor: Preprocessor,
     artifacts: Sequence[str | os.PathLike],
-    texts: Sequence[str],
-    labels: Sequence[str] | None = None,
-    label_ids: Sequence[int] | None = None,
+    trial_at: Callable[[int | None], Trial],
+    tokenizer_hash: str,
+    limits: Limits | None = None,
     *,
     threads: int = 2,
-    timeout_seconds: float = 600,
+    progress: Callable[[int, int, dict], None] | None = None,
 ) -> list[dict]:
     """Compares every signature of every artifact with the Keras model, which computes in float32 on the processor.
 
     Args:
-      model, preprocessor: what the artifacts were made from.
       artifacts: SavedModel folders and .tflite files.
-      texts: held-out texts, the longer ones truncated at the preprocessor's `max_length`.
-      labels: the names of the classes; an artifact that names labels must name these.
-      label_ids: the right class of each text, for "accuracy".
+      trial_at: the examples for signatures that take rows of at most so many tokens; None for the model's own length.
+      tokenizer_hash: of the model's tokenizer; an artifact made for another one is refused.
       threads: of the LiteRT interpreter.
-      timeout_seconds: for each artifact.
 
     Returns:
-      One dict for each signature: "name", "kind" ("saved_model" or "litert"), "signature", "path", "bytes",
-      "quantized", "examples", "max_abs_difference" and "mean_abs_difference" (in probability), "label_agreement",
-      "accuracy" (None without `label_ids`), "import_seconds" (of the packages that the artifact needs),
-      "cold_start_seconds" (from the start of the process to the first answer, imports included), "latency_ms_median"
-      and "latency_ms_p99" (one text at a time), "ok", and "problem", a sentence or None.
+      One dict for each signature, JSON-ready: "name", "kind" ("saved_model" or "litert"), "signature", "path", "bytes",
+      "weights" (their type), "quantized", "ops" (their counts), "examples", "max_abs_difference" and
+      "mean_abs_difference" (of the outputs), "agreement", "metric" (its name), "value", "keras_value",
+      "import_seconds" (of the packages that the artifact needs), "cold_start_seconds" (from the start of the process to
+      the first answer, imports included), "latency_ms_median" and "latency_ms_p99" (one example at a time),
+      "per_second" (examples, in batches of "batch"), "ok", and "problem", a sentence or None. Fixed lengths of one
+      LiteRT file are one line: each row goes through the shortest that holds it.
 
     Raises:
       FileNotFoundError: there is no such artifact.
-      ValueError: an argument is out of range, or an artifact is damaged, is not one of this package's, fails in its
+      ValueError: an artifact is damaged, is not one of this package's or made for another tokenizer, fails in its
         process or does not answer in time. An artifact whose answers differ is no error: its result is not "ok".
     """
-    saved_model.check_classifier(model)
-    saved_model.check_preprocessor(model, preprocessor)
-    texts, artifacts = list(texts), [os.path.abspath(os.fspath(path)) for path in artifacts]
-    num_classes = model.output.shape[-1]
-    _check_examples(texts, label_ids, num_classes)
-    if labels is not None:
-        saved_model.check_labels(labels, num_classes)
-    kinds = [artifact_kind(path) for path in artifacts]
-    for path in artifacts:
-        _check_tokenizer(path, preprocessor)
-
-    model = saved_model.in_float32(model)
-    # What the model says, by the length that the texts are cut to: a LiteRT file of fixed length may cut more of them.
-    expected = {preprocessor.max_length: _probabilities(model, preprocessor, preprocessor.max_length, texts)}
+    found = [inspect_artifact(path) for path in artifacts]
+    for artifact in found:
+        _check_tokenizer(artifact.path, tokenizer_hash)
+    trial_at = functools.cache(trial_at)
+    limits = limits or Limits()
+    if limits.given and not trial_at(None).labelled:
+        raise ValueError(
+            f"Expected examples with labels, by which to tell the {trial_at(None).metric} of an artifact. Received: "
+            "examples without; give labelled ones, or leave the limits of the figure out."
+        )
     results = []
-    with tempfile.TemporaryDirectory() as folder:
-        ids_path = os.path.join(folder, "ids.npz")
-        np.savez(ids_path, **_ids(preprocessor, preprocessor.max_length, texts))
-        request = {
-            "texts": texts,
-            "ids": ids_path,
-            "threads": threads,
-            "latency_examples": LATENCY_EXAMPLES,
-            "latency_seconds": LATENCY_SECONDS,
-        }
-        for path, kind in zip(artifacts, kinds, strict=True):
-            report, answers = _run(kind, path, request, timeout_seconds)
-            for name, signature in report["signatures"].items():
-                length = min(preprocessor.max_length, signature["max_length"] or preprocessor.max_length)
-                if length not in expected:
-                    expected[length] = _probabilities(model, preprocessor, length, texts)
-                compared = _compare(
-                    path, signature, answers[f"{name}/probabilities"], expected[length], labels, label_ids
-                )
-                results.append(
-                    {
-                        "name": _name(path),
-                        "kind": kind,
-                        "signature": name,
-                        "path": path,
-                        "bytes": _size_bytes(path),
-                        "examples": len(texts),
-                        "import_seconds": report["import_seconds"],
-                        "cold_start_seconds": report["cold_start_seconds"],
-                        "latency_ms_median": float(np.median(answers[f"{name}/latency_ms"])),
-                        "latency_ms_p99": float(np.percentile(answers[f"{name}/latency_ms"], 99)),
-                        **compared,
-                    }
-                )
+    for number, artifact in enumerate(found):
+        if progress:
+            progress(number, len(found), {})
+        plans = _plans(artifact)
+        lengths = {plan.length for plan in plans} - {None}
+        trial = trial_at(min(lengths, default=None))
+        results += _verified(artifact, plans, trial, limits, threads)
     return results
 
 
-def artifact_kind(path: str | os.PathLike) -> str:
-    """ "saved_model" or "litert", by what is at `path`; raises when it is neither."""
-    if not os.path.exists(path):
-        raise FileNotFoundError(
-            f"Expected a SavedModel folder or a .tflite file at {os.fspath(path)}. Received: nothing is there; export "
-            "the model first."
-        )
-    if os.path.isdir(path):
-        if not os.path.isfile(os.path.join(path, "saved_model.pb")):
-            raise ValueError(
-                f"Expected a SavedModel folder at {os.fspath(path)}. Received: a folder without saved_model.pb; name "
-                "the folder that holds it (of TF Serving's layout, the version), or export the model again."
-            )
-        return "saved_model"
-    with open(path, "rb") as file:
-        head = file.read(8)
-    if head[4:] != _LITERT_IDENTIFIER:
+def _plans(artifact: Artifact) -> list[_Plan]:
+    plans, fixed = [], []
+    for name, signature in artifact.signatures.items():
+        if signature.length is None:
+            plans.append(_Plan(name, signature.form, {name: signature}))
+        else:
+            fixed.append((signature.length, name, signature))
+    if fixed:
+        fixed.sort(key=lambda one: one[0])
+        names = {name: signature for _, name, signature in fixed}
+        plans.append(_Plan(", ".join(names), "ids", names, fixed[-1][0]))
+    if not plans:
         raise ValueError(
-            f"Expected a SavedModel folder or a .tflite file at {os.fspath(path)}. Received: a file that does not have "
-            "the TFL3 mark of LiteRT; name another one, or export the model again."
+            f"Expected signatures in {artifact.path}. Received: none; export the model again with keras_bert.export."
         )
-    return "litert"
+    return plans
 
 
-def _check_tokenizer(path, preprocessor):
+def _verified(artifact: Artifact, plans: Sequence[_Plan], trial: Trial, limits: Limits, threads: int) -> list[dict]:
+    """Runs one artifact and compares its answers."""
+    for plan in plans:
+        _check_inputs(artifact, plan, trial)
+    with tempfile.TemporaryDirectory() as folder:
+        request = {name: os.path.join(folder, name) for name in ("ids", "strings")}
+        save_columns(request["ids"], trial.ids)
+        save_columns(request["strings"], trial.strings)
+        request |= {
+            "per_token": trial.per_token,
+            "threads": threads,
+            "batch": BATCH,
+            "latency_examples": LATENCY_EXAMPLES,
+            "latency_seconds": LATENCY_SECONDS,
+        }
+        if artifact.kind == "saved_model":
+            request["signatures"] = {plan.name: plan.form for plan in plans}
+        else:
+            request["signatures"] = {plan.name: _litert_request(plan, trial) for plan in plans}
+            request["text_ops"] = any(plan.form == "strings" for plan in plans)
+        # A minute for a start, and two seconds for an example, which is many times what BERT-large takes.
+        seconds = 600 + 2 * count_rows(trial.ids) * len(plans)
+        report, answers = run_artifact(artifact.kind, artifact.path, request, seconds)
+    results = []
+    for plan in plans:
+        timing = report["signatures"][plan.name]
+        _check_outputs(artifact, plan, trial, answers[plan.name])
+        judgement = (trial.judge_ids if plan.form == "ids" else trial.judge_strings)(answers[plan.name])
+        result = {
+            "name": artifact.name,
+            "kind": artifact.kind,
+            "signature": plan.name,
+            "path": artifact.path,
+            "bytes": artifact.bytes,
+            "weights": artifact.weights,
+            "quantized": artifact.is_quantized,
+            "ops": artifact.ops,
+            "examples": count_rows(answers[plan.name]),
+            **_figures(judgement),
+            "metric": trial.metric,
+            "value": judgement.value,
+            "keras_value": judgement.keras_value,
+            "import_seconds": report["import_seconds"],
+            "cold_start_seconds": report["cold_start_seconds"],
+            "latency_ms_median": float(np.median(timing["latency_ms"])),
+            "latency_ms_p99": float(np.percentile(timing["latency_ms"], 99)),
+            "per_second": timing["per_second"],
+            "batch": timing["batch"],
+        }
+        problem = _problem(artifact, judgement, trial, limits)
+        results.append({**result, "ok": problem is None, "problem": problem})
+    return results
+
+
+def _litert_request(plan: _Plan, trial: Trial) -> dict:
+    shapes = {name: signature.inputs for name, signature in plan.signatures.items()}
+    count = count_rows(trial.ids if plan.form == "ids" else trial.strings)
+    of_row = [plan.name] * count
+    if plan.length is not None:
+        of_row = [
+            next(name for name, signature in plan.signatures.items() if row.shape[-1] <= signature.length)
+            for row in trial.ids["input_ids"]
+        ]
+    any_batch = plan.length is None and all(shape[:1] == (None,) for shape in shapes[plan.name].values())
+    return {"form": plan.form, "shapes": shapes, "of_row": of_row, "any_batch": any_batch}
+
+
+def _check_inputs(artifact: Artifact, plan: _Plan, trial: Trial) -> None:
+    """Raises where a signature is not one that this package writes for the model's task."""
+    columns = trial.ids if plan.form == "ids" else trial.strings
+    for name, signature in plan.signatures.items():
+        if plan.form != "examples" and not set(signature.inputs) <= set(columns):
+            raise ValueError(
+                f"Expected a signature {name} of {artifact.path} that takes some of {', '.join(columns)}. Received: "
+                f"one that takes {', '.join(signature.inputs)}; name the model that it was exported from, or export it "
+                "again."
+            )
+
+
+def _check_outputs(artifact: Artifact, plan: _Plan, trial: Trial, answers: Columns) -> None:
+    """Raises where answers on ids are not those of a model like the one that is compared with."""
+    if plan.form != "ids":
+        return
+    missing = [name for name in trial.expected if name not in answers and name != "probabilities"]
+    if missing:
+        raise ValueError(
+            f"Expected the outputs {', '.join(trial.expected)} of the signature {plan.name} of {artifact.path}. "
+            f"Received: {', '.join(answers)}; name the model that it was exported from, or export it again."
+        )
+    for name, rows in trial.expected.items():
+        if name in answers and [row.shape for row in rows] != [row.shape for row in answers[name]]:
+            raise ValueError(
+                f"Expected {name} of shape {rows[0].shape} from {artifact.path}. Received: answers of shape "
+                f"{answers[name][0].shape}; it was made from another model."
+            )
+
+
+def compare(expected: Mapping[str, list], answers: Mapping[str, list]) -> tuple[np.ndarray, float]:
+    """The absolute differences of all outputs, end to end, and the greatest number among the expected ones."""
+    pairs = [pair for name in expected for pair in zip(expected[name], answers[name], strict=True)]
+    differences = np.concatenate([np.abs(np.subtract(a, b, dtype=np.float64)).ravel() for a, b in pairs])
+    return differences, float(max((np.abs(a).max(initial=0) for a, _ in pairs), default=0.0))
+
+
+def _figures(judgement: Judgement) -> dict:
+    there = judgement.differences is not None and judgement.differences.size > 0
+    return {
+        "max_abs_difference": float(judgement.differences.max()) if there else None,
+        "mean_abs_difference": float(judgement.differences.mean()) if there else None,
+        "agreement": judgement.agreement,
+    }
+
+
+def _problem(artifact: Artifact, judgement: Judgement, trial: Trial, limits: Limits) -> str | None:
+    """What falls short, as a sentence."""
+    if judgement.problem:
+        return judgement.problem
+    differences, value, sign = judgement.differences, judgement.value, 1 if trial.maximize else -1
+    if differences is not None and not np.isfinite(differences).all():
+        return "some outputs are not finite"
+    largest = float(differences.max()) if differences is not None and differences.size else 0.0
+    allowed = MAX_FLOAT_DIFFERENCE * max(judgement.scale, 1.0)
+    if not artifact.is_quantized and largest > allowed:
+        return f"outputs differ by up to {largest:.1e}; at most {allowed:.0e} is expected"
+    if value is not None and limits.min_metric is not None and sign * (value - limits.min_metric) < 0:
+        return f"{trial.metric} is {value:.4g}; {limits.min_metric:g} was asked for"
+    if value is not None and limits.max_drop is not None and sign * (judgement.keras_value - value) > limits.max_drop:
+        return (
+            f"{trial.metric} is {value:.4g}, {sign * (judgement.keras_value - value):.4g} worse than the Keras model's "
+            f"{judgement.keras_value:.4g}; at most {limits.max_drop:g} was asked for"
+        )
+    agreement = judgement.agreement
+    # Whoever names a limit for the figure has said what counts.
+    strict = not artifact.is_quantized or not limits.given or value is None
+    if strict and agreement is not None and agreement < MIN_AGREEMENT:
+        return f"answers agree on {agreement:.2%} of the examples; at least {MIN_AGREEMENT:.0%} is expected"
+    return None
+
+
+def _check_tokenizer(path: str, expected: str) -> None:
     """Raises where an artifact was made for another tokenizer; one that does not say is compared as it is."""
-    found, expected = origin.tokenizer_hash(path), preprocessor.tokenizer.hash
+    found = origin.tokenizer_hash(path)
     if found not in (None, expected):
         raise ValueError(
             f"Expected {path} to be made for the model's tokenizer, hash {expected}. Received: one for a tokenizer "
@@ -164,18 +326,20 @@ def _check_tokenizer(path, preprocessor):
 
 def format_table(results: Sequence[dict]) -> str:
     """The results as a table in plain text, one line for each signature, and the problems below it."""
-    head = ("artifact", "signature", "MB", "max diff", "agree", "accuracy", "cold s", "median ms", "p99 ms", "")
+    metric = results[0]["metric"] if results else "metric"
+    head = ("artifact", "signature", "MB", "max diff", "agree", metric, "cold s", "median ms", "p99 ms", "per s", "")
     rows = [
         (
             result["name"],
             result["signature"],
             f"{result['bytes'] / 1e6:.2f}",
-            f"{result['max_abs_difference']:.1e}",
-            f"{result['label_agreement']:.2%}",
-            "-" if result["accuracy"] is None else f"{result['accuracy']:.2%}",
+            _shown(result["max_abs_difference"], ".1e"),
+            _shown(result["agreement"], ".2%"),
+            _shown(result["value"], ".4g"),
             f"{result['cold_start_seconds']:.1f}",
             f"{result['latency_ms_median']:.2f}",
             f"{result['latency_ms_p99']:.2f}",
+            f"{result['per_second']:.0f}",
             "ok" if result["ok"] else "FAILED",
         )
         for result in results
@@ -190,137 +354,5 @@ def format_table(results: Sequence[dict]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _name(path):
-    """The file's or folder's name; a version number, as TF Serving wants it, says nothing without its folder."""
-    folder, name = os.path.split(path)
-    return f"{os.path.basename(folder)}/{name}" if name.isdigit() else name
-
-
-def _check_examples(texts, label_ids, num_classes):
-    if not texts:
-        raise ValueError("Expected at least one text to compare on. Received: none.")
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("Expected texts as a list of str.")
-    if label_ids is None:
-        return
-    if len(label_ids) != len(texts):
-        raise ValueError(f"Expected one label id for each of the {len(texts)} texts. Received: {len(label_ids)}")
-    if not all(0 <= label_id < num_classes for label_id in label_ids):
-        raise ValueError(f"Expected label ids from 0 to {num_classes - 1}. Received: {sorted(set(label_ids))}")
-
-
-def _ids(preprocessor, max_length, texts):
-    prepare = Preprocessor(preprocessor.tokenizer, max_length, padding="longest")
-    return {name: tensor.numpy() for name, tensor in prepare(tf.constant(texts)).items()}
-
-
-def _probabilities(model, preprocessor, max_length, texts):
-    """What Keras says, float32 `(len(texts), C)`, on the processor: a GPU's products are not as exact."""
-    prepare = Preprocessor(preprocessor.tokenizer, max_length, padding="longest")
-    with tf.device("CPU:0"):
-        batches = [
-            saved_model.classifier_outputs(model, prepare(tf.constant(texts[i : i + _BATCH])))["probabilities"].numpy()
-            for i in range(0, len(texts), _BATCH)
-        ]
-    return np.concatenate(batches)
-
-
-def _compare(path, signature, probabilities, expected, labels, label_ids):
-    """The figures of one signature, and whether they are good enough."""
-    if probabilities.shape != expected.shape:
-        raise ValueError(
-            f"Expected {expected.shape[1]} probabilities for each text from {path}. Received: answers of shape "
-            f"{probabilities.shape}; it was made from another model."
-        )
-    difference = np.abs(probabilities - expected)
-    largest = float(difference.max())
-    chosen = probabilities.argmax(axis=1)
-    agreement = float(np.mean(chosen == expected.argmax(axis=1)))
-    problem = None
-    if labels is not None and signature.get("labels") not in (None, [labels[i] for i in chosen]):
-        problem = "the output 'label' names other labels than those of the model, or in another order"
-    elif not np.isfinite(probabilities).all():
-        problem = "some probabilities are not finite"
-    elif signature["quantized"] and agreement < MIN_QUANTIZED_AGREEMENT:
-        problem = f"labels agree on {agreement:.2%} of the texts; at least {MIN_QUANTIZED_AGREEMENT:.0%} is expected"
-    elif not signature["quantized"] and largest > MAX_FLOAT_DIFFERENCE:
-        problem = f"probabilities differ by up to {largest:.1e}; at most {MAX_FLOAT_DIFFERENCE:.0e} is expected"
-    return {
-        "quantized": signature["quantized"],
-        "max_abs_difference": largest,
-        "mean_abs_difference": float(difference.mean()),
-        "label_agreement": agreement,
-        "accuracy": None if label_ids is None else float(np.mean(chosen == np.asarray(label_ids))),
-        "ok": problem is None,
-        "problem": problem,
-    }
-
-
-def _run(kind, path, request, timeout_seconds):
-    """Runs one artifact in a process of its own; returns its report and its arrays."""
-    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), _SCRIPTS[kind])
-    with tempfile.TemporaryDirectory() as folder:
-        with open(os.path.join(folder, "request.json"), "w", encoding="utf-8") as file:
-            json.dump(request, file)
-        command = [sys.executable, script, path, folder, repr(time.time())]
-        with subprocess.Popen(
-            command,
-            cwd=folder,
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        ) as process:
-            try:
-                said, _ = process.communicate(timeout=timeout_seconds)
-            except subprocess.TimeoutExpired as error:
-                message = f"no answer within {timeout_seconds} seconds"
-                raise ValueError(_failure(kind, path, message, error.output)) from None
-            finally:
-                # On Ctrl-C, Popen itself would not wait, and subprocess.run would leave a zombie.
-                process.kill()
-                process.wait()
-        if process.returncode < 0:
-            message = f"the process was ended by {signal.Signals(-process.returncode).name}"
-            raise ValueError(_failure(kind, path, message, said))
-        if process.returncode:
-            raise ValueError(_failure(kind, path, f"exit status {process.returncode}", said))
-        try:
-            with open(os.path.join(folder, "report.json"), encoding="utf-8") as file:
-                report = json.load(file)
-            with np.load(os.path.join(folder, "answers.npz")) as file:
-                answers = {name: file[name] for name in file.files}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise ValueError(_failure(kind, path, f"an unreadable report ({error})", said)) from error
-    unwanted = sorted(_ABSENT[kind].intersection(report["modules"]))
-    if unwanted:
-        message = f"a process that had loaded {', '.join(unwanted)} as well"
-        raise ValueError(_failure(kind, path, message, said))
-    return report, answers
-
-
-def _environment():
-    """The environment of a server: no path to this package, no GPU, no chatter."""
-    folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    folders = [folder for folder in folders if folder and not os.path.isdir(os.path.join(folder, "keras_bert"))]
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(folders),
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-    }
-
-
-def _failure(kind, path, received, output):
-    lines = [line for line in (output or b"").decode("utf-8", "replace").splitlines() if line.strip()]
-    said = "\n  ".join(lines[-_CHILD_LINES:]) or "nothing"
-    return (
-        f"Expected {path} to answer in a fresh process that has {_PACKAGES[kind]} only. Received: {received}. If the "
-        f"artifact is damaged, export the model again. The last lines of the process:\n  {said}"
-    )
-
-
-def _size_bytes(path):
-    if os.path.isfile(path):
-        return os.path.getsize(path)
-    return sum(os.path.getsize(os.path.join(parent, file)) for parent, _, files in os.walk(path) for file in files)
+def _shown(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

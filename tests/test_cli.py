@@ -138,7 +138,7 @@ class Chain:
         self.export = run("export", "--checkpoint", self.model, "--out", folder / "artifacts")
         litert = sorted((folder / "artifacts").glob("*.tflite"))
         self.verify = run(
-            "verify", "--checkpoint", self.model, "--dev", data["dev"], "--out", folder / "proof", *litert
+            "verify", self.model, *litert, "--data", data["dev"], "--out", folder / "proof"
         )
 
     def interrupt_at(self, step):

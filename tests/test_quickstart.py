@@ -96,7 +96,7 @@ def test_summary_agrees_with_the_models(runs):
     assert runs.summary["finetuning"]["curve"][-1]["val_accuracy"] == pytest.approx(accuracy)
     for artifact in runs.summary["artifacts"]:
         assert artifact["ok"], artifact["problem"]
-        assert artifact["accuracy"] == pytest.approx(accuracy) or artifact["quantized"]
+        assert artifact["value"] == pytest.approx(accuracy) or artifact["quantized"]
 
 
 def test_artifacts(runs):

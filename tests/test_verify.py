@@ -1,22 +1,34 @@
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
 import time
 
-import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_classifier import LABELS, TEXTS, classifier, preprocessor, shared_classifier
+from tiny_classifier import LABELS, MAX_LENGTH, TEXTS, classifier, preprocessor, shared_classifier
 
 import keras_bert as kb
-from keras_bert.export import format_table, origin, save_litert, save_saved_model, verify, verify_artifacts
+from keras_bert.cli import trials
+from keras_bert.export import (
+    Limits,
+    format_table,
+    origin,
+    save_litert,
+    save_saved_model,
+    verify,
+    verify_process,
+    verify_rows,
+)
+from keras_bert.training.tables import Table
+from keras_bert.training.tasks import task_of
 
 FIELDS = [
-    *("name", "kind", "signature", "path", "bytes", "quantized", "examples", "max_abs_difference"),
-    *("mean_abs_difference", "label_agreement", "accuracy", "import_seconds", "cold_start_seconds"),
-    *("latency_ms_median", "latency_ms_p99", "ok", "problem"),
+    *("name", "kind", "signature", "path", "bytes", "weights", "quantized", "ops", "examples", "max_abs_difference"),
+    *("mean_abs_difference", "agreement", "metric", "value", "keras_value", "import_seconds", "cold_start_seconds"),
+    *("latency_ms_median", "latency_ms_p99", "per_second", "batch", "ok", "problem"),
 ]
 
 
@@ -27,8 +39,15 @@ def folder(tmp_path_factory):
     return folder
 
 
-def verified(artifacts, texts=TEXTS, **arguments):
-    return verify_artifacts(shared_classifier(), preprocessor(), artifacts, texts, **arguments)
+def verified(artifacts, label_ids=None, limits=None):
+    folder = kb.ModelFolder(shared_classifier(), preprocessor().tokenizer, "classifier", MAX_LENGTH, list(LABELS))
+    columns = {"text": list(TEXTS)} | ({"label": [LABELS[i] for i in label_ids]} if label_ids else {})
+    examples = Table("texts", columns, list(range(1, len(TEXTS) + 1)))
+    return trials.verify_on(task_of(folder), folder, artifacts, examples, label_ids is not None, limits)
+
+
+def keras_label_ids():
+    return shared_classifier()(preprocessor()(TEXTS)).numpy().argmax(axis=1)
 
 
 def test_artifacts_agree_in_a_process_without_this_package(tmp_path, folder, monkeypatch):
@@ -37,31 +56,55 @@ def test_artifacts_agree_in_a_process_without_this_package(tmp_path, folder, mon
     save_litert(shared_classifier(), tmp_path / "int8.tflite", quantize="dynamic")
     # 24 pieces is what the longest of the texts is cut to elsewhere: this file cuts it further.
     save_litert(shared_classifier(), tmp_path / "fixed.tflite", max_length=12)
-    expected = shared_classifier()(preprocessor()(TEXTS)).numpy().argmax(axis=1)
-    right = expected.copy()
+    right = keras_label_ids()
     right[0] = (right[0] + 1) % 3
     paths = [tmp_path / "1", folder / "float.tflite", tmp_path / "int8.tflite", tmp_path / "fixed.tflite"]
-    results = verified(paths, labels=LABELS, label_ids=right.tolist())
+    results = verified(paths, right.tolist())
 
-    assert [(result["kind"], result["signature"], result["quantized"]) for result in results] == [
-        ("saved_model", "serving_default", False),
-        ("saved_model", "ids", False),
-        ("litert", "serving_default", False),
-        ("litert", "serving_default", True),
-        ("litert", "serving_default", False),
+    found = [(result["kind"], result["signature"], result["weights"]) for result in results]
+    assert {("saved_model", "serving_default", "float32"), ("saved_model", "ids", "float32")} <= {*found[:-3]}
+    assert found[0][1] == "serving_default"
+    assert found[-3:] == [
+        ("litert", "serving_default", "float32"),
+        ("litert", "serving_default", "int8"),
+        ("litert", "serving_default", "float32"),
     ]
     for result in results:
         assert sorted(result) == sorted(FIELDS)
         assert (result["ok"], result["problem"]) == (True, None)
         assert result["examples"] == len(TEXTS)
-        assert result["label_agreement"] == 1
-        assert 0 < result["import_seconds"] < result["cold_start_seconds"] < 60
+        assert result["agreement"] == 1
+        assert 0 < result["import_seconds"] < result["cold_start_seconds"] < 120
         assert 0 < result["latency_ms_median"] <= result["latency_ms_p99"]
+        assert result["per_second"] > 0
         assert 0 <= result["mean_abs_difference"] <= result["max_abs_difference"]
         assert (result["max_abs_difference"] < 1e-5) != result["quantized"]
-    assert [result["accuracy"] for result in results[:4]] == [pytest.approx(5 / 6)] * 4
-    assert results[2]["bytes"] == os.path.getsize(folder / "float.tflite")
+        assert result["metric"] == "accuracy"
+    # Each keeps its own labels; the file that cuts texts further is compared with a model that does so too.
+    assert [result["value"] for result in results[:-1]] == [pytest.approx(5 / 6)] * (len(results) - 1)
+    assert [result["value"] for result in results] == [result["keras_value"] for result in results]
+    assert [result["batch"] for result in results[-3:]] == [6, 6, 1]
+    assert results[-3]["bytes"] == os.path.getsize(folder / "float.tflite")
     assert results[0]["bytes"] > os.path.getsize(tmp_path / "1" / "saved_model.pb")
+    assert results[-3]["ops"]["FULLY_CONNECTED"] > 5
+    assert results[0]["ops"]["MatMul"] > 5
+
+
+def test_limits_of_the_figure(tmp_path, folder):
+    save_litert(classifier(seed=1), tmp_path / "other.tflite", quantize="dynamic")
+    right = keras_label_ids().tolist()
+    cases = [
+        (Limits(min_metric=0.9), "accuracy is .*; 0.9 was asked for"),
+        (Limits(max_drop=0.01), "accuracy is .* worse than the Keras model's 1; at most 0.01 was asked for"),
+        (Limits(max_drop=1), None),  # whoever allows that much has said what counts
+    ]
+    for limits, problem in cases:
+        (result,) = verified([tmp_path / "other.tflite"], right, limits)
+        assert result["value"] < 0.9
+        assert result["ok"] == (problem is None)
+        assert problem is None or re.fullmatch(problem, result["problem"])
+    with pytest.raises(ValueError, match="Expected examples with labels"):
+        verified([folder / "float.tflite"], limits=Limits(max_drop=0.1))
 
 
 def test_another_tokenizer_is_refused_with_both_hashes(tmp_path):
@@ -86,12 +129,12 @@ def test_an_artifact_of_other_weights_is_not_ok(tmp_path):
     save_litert(classifier(seed=1), tmp_path / "other.tflite")
     (result,) = verified([tmp_path / "other.tflite"])
     assert not result["ok"]
-    assert result["label_agreement"] < 1
-    assert re.fullmatch(r"probabilities differ by up to .*; at most 1e-04 is expected", result["problem"])
-    assert result["accuracy"] is None
+    assert result["agreement"] < 1
+    assert re.fullmatch(r"outputs differ by up to .*; at most .* is expected", result["problem"])
+    assert result["value"] is None
     save_litert(classifier(seed=1), tmp_path / "other.tflite", quantize="dynamic")
     (result,) = verified([tmp_path / "other.tflite"])
-    assert result["problem"].startswith("labels agree on ")
+    assert result["problem"].startswith("answers agree on ")
     table = format_table([result])
     assert table.splitlines()[-1] == f"other.tflite, serving_default: {result['problem']}"
     assert table.splitlines()[1].endswith("FAILED")
@@ -99,17 +142,14 @@ def test_an_artifact_of_other_weights_is_not_ok(tmp_path):
 
 def test_an_artifact_with_other_classes_is_an_error(tmp_path):
     save_litert(classifier(num_classes=2), tmp_path / "two.tflite")
-    with pytest.raises(ValueError, match=r"Expected 3 probabilities .*two.tflite.* made from another model"):
+    with pytest.raises(ValueError, match=r"Expected logits of shape \(3,\) .*two.tflite.* made from another model"):
         verified([tmp_path / "two.tflite"])
 
 
-def test_labels_in_another_order_are_a_problem():
-    answers = np.eye(3, dtype="float32")
-    signature = {"quantized": False, "max_length": None, "labels": ["a", "b", "c"]}
-    assert verify._compare("m", signature, answers, answers, ["a", "b", "c"], None)["ok"]
-    assert "other labels" in verify._compare("m", signature, answers, answers, ["b", "a", "c"], None)["problem"]
-    answers[0] = np.nan
-    assert "not finite" in verify._compare("m", signature, answers, answers, None, None)["problem"]
+def test_labels_in_another_order_are_a_problem(tmp_path):
+    save_saved_model(shared_classifier(), preprocessor(), tmp_path / "1", LABELS[::-1])
+    results = {result["signature"]: result for result in verified([tmp_path / "1"])}
+    assert "names another label than that of the greatest" in results["serving_default"]["problem"]
 
 
 def test_what_is_not_an_artifact_is_named(tmp_path, folder):
@@ -129,21 +169,24 @@ def test_what_is_not_an_artifact_is_named(tmp_path, folder):
 
 def test_damaged_artifacts_are_named(tmp_path, folder):
     content = (folder / "float.tflite").read_bytes()
-    (tmp_path / "half.tflite").write_bytes(content[: len(content) // 2])
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"\xff" * 40)
-    for name in ("half.tflite", "1"):
-        with pytest.raises(
-            ValueError, match=rf"Expected .*{name} to answer in a fresh process.* export the model again"
-        ):
-            verified([tmp_path / name])
+    for length in (9, len(content) // 2, len(content) - 100):
+        (tmp_path / "cut.tflite").write_bytes(content[:length])
+        with pytest.raises(ValueError, match=r"Expected .*cut.tflite.* export the model again"):
+            verified([tmp_path / "cut.tflite"])
+    with pytest.raises(ValueError, match=r"Expected a whole SavedModel at .*1. Received: one that is damaged"):
+        verified([tmp_path / "1"])
 
 
 def test_another_signature_is_an_error(tmp_path):
     double = tf.function(lambda x: {"y": 2 * x}, autograph=False, input_signature=[tf.TensorSpec([1, 4], name="x")])
     converter = tf.lite.TFLiteConverter.from_concrete_functions([double.get_concrete_function()], tf.Module())
     (tmp_path / "double.tflite").write_bytes(converter.convert())
-    with pytest.raises(ValueError, match="expected a signature serving_default from attention_mask, input_ids"):
+    with pytest.raises(
+        ValueError,
+        match=r"Expected a signature .* of .*double.tflite that takes some of input_ids, .* one that takes x",
+    ):
         verified([tmp_path / "double.tflite"])
 
 
@@ -159,11 +202,11 @@ def test_another_signature_is_an_error(tmp_path):
 )
 def test_a_process_that_fails_is_quoted(tmp_path, folder, monkeypatch, script, message):
     (tmp_path / "script.py").write_text(script)
-    monkeypatch.setitem(verify._SCRIPTS, "litert", str(tmp_path / "script.py"))
+    monkeypatch.setitem(verify_process._SCRIPTS, "litert", str(tmp_path / "script.py"))
     with pytest.raises(
         ValueError, match=r"float.tflite to answer in a fresh process that has ai_edge_litert only"
     ) as error:
-        verified([folder / "float.tflite"], timeout_seconds=1)
+        verify_process.run_artifact("litert", str(folder / "float.tflite"), {}, timeout_seconds=1)
     assert re.search(message, str(error.value))
 
 
@@ -171,7 +214,8 @@ def test_a_process_that_loads_this_package_is_refused(tmp_path, folder, monkeypa
     with open(os.path.join(os.path.dirname(verify.__file__), "run_litert.py"), encoding="utf-8") as file:
         script = file.read()
     (tmp_path / "script.py").write_text(f"import sys\nsys.modules['keras_bert'] = sys\n{script}")
-    monkeypatch.setitem(verify._SCRIPTS, "litert", str(tmp_path / "script.py"))
+    shutil.copy(verify_rows.__file__, tmp_path)
+    monkeypatch.setitem(verify_process._SCRIPTS, "litert", str(tmp_path / "script.py"))
     with pytest.raises(ValueError, match="a process that had loaded keras_bert as well"):
         verified([folder / "float.tflite"])
 
@@ -185,7 +229,7 @@ with open({str(pid_file)!r}, "w") as file:
 time.sleep(60)
 """
     )
-    monkeypatch.setitem(verify._SCRIPTS, "litert", str(tmp_path / "script.py"))
+    monkeypatch.setitem(verify_process._SCRIPTS, "litert", str(tmp_path / "script.py"))
 
     def press():
         while not (pid_file.exists() and pid_file.read_text()):
@@ -201,33 +245,19 @@ time.sleep(60)
         os.kill(int(pid_file.read_text()), 0)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"texts": []}, ValueError, "at least one text"),
-        ({"texts": [b"bytes"]}, TypeError, "list of str"),
-        ({"label_ids": [0]}, ValueError, "for each of the 6 texts. Received: 1"),
-        ({"label_ids": [0, 1, 2, 3, 0, 0]}, ValueError, r"from 0 to 2. Received: \[0, 1, 2, 3\]"),
-        ({"labels": ["a", "b"]}, ValueError, "Expected 3 distinct labels"),
-    ],
-)
-def test_bad_arguments(folder, arguments, error, message):
-    with pytest.raises(error, match=message):
-        verified([folder / "float.tflite"], **arguments)
-
-
 def test_a_table_has_a_line_for_each_signature():
     result = dict.fromkeys(FIELDS, 0.5) | {"name": "model", "signature": "ids", "ok": True, "bytes": 2_500_000}
-    table = format_table([result, {**result, "accuracy": None, "name": "a longer name"}])
+    result |= {"metric": "f1"}
+    table = format_table([result, {**result, "value": None, "name": "a longer name"}])
     assert table.splitlines() == [
-        "artifact       signature    MB  max diff   agree  accuracy  cold s  median ms  p99 ms",
-        "model          ids        2.50   5.0e-01  50.00%    50.00%     0.5       0.50    0.50  ok",
-        "a longer name  ids        2.50   5.0e-01  50.00%         -     0.5       0.50    0.50  ok",
+        "artifact       signature    MB  max diff   agree   f1  cold s  median ms  p99 ms  per s",
+        "model          ids        2.50   5.0e-01  50.00%  0.5     0.5       0.50    0.50      0  ok",
+        "a longer name  ids        2.50   5.0e-01  50.00%    -     0.5       0.50    0.50      0  ok",
     ]
 
 
 def test_the_scripts_import_neither_this_package_nor_keras():
-    for name in verify._SCRIPTS.values():
+    for name in verify_process._SCRIPTS.values():
         with open(os.path.join(os.path.dirname(verify.__file__), name), encoding="utf-8") as file:
             imported = re.findall(r"^\s*(?:import|from) (\w+)", file.read(), flags=re.MULTILINE)
         assert set(imported) <= {*sys.stdlib_module_names, "numpy", "tensorflow", "tensorflow_text", "ai_edge_litert"}

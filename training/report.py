@@ -32,8 +32,10 @@ _ARTIFACT_COLUMNS = {
     "signature": "signature",
     "bytes": "size",
     "max_abs_difference": "max difference",
-    "label_agreement": "label agreement",
-    "accuracy": "accuracy",
+    "agreement": "agreement",
+    "metric": "figure",
+    "value": "value",
+    "keras_value": "Keras",
     "latency_ms_median": "latency (median)",
     "cold_start_seconds": "cold start",
     "path": "path",
@@ -124,9 +126,9 @@ def _score_tile(name: str, value: object, baselines: Mapping[str, object]) -> st
 def _notes(artifacts: Sequence[Mapping]) -> str:
     """The worst of what was measured, since one artifact that differs is one too many."""
     differences = [a["max_abs_difference"] for a in artifacts if is_number(a.get("max_abs_difference"))]
-    agreements = [a["label_agreement"] for a in artifacts if is_number(a.get("label_agreement"))]
+    agreements = [a["agreement"] for a in artifacts if is_number(a.get("agreement"))]
     notes = [f"largest difference {small(max(differences))}"] if differences else []
-    notes += [f"least label agreement {percent(min(agreements))}"] if agreements else []
+    notes += [f"least agreement {percent(min(agreements))}"] if agreements else []
     return "".join(f'<p class="note">{note}</p>' for note in notes)
 
 
@@ -211,8 +213,7 @@ def _artifact_cell(key: str, value: object) -> str:
     show = {
         "bytes": bytes_text,
         "max_abs_difference": small,
-        "label_agreement": percent,
-        "accuracy": percent,
+        "agreement": percent,
         "latency_ms_median": lambda ms: f"{ms:.2f} ms",
         "cold_start_seconds": seconds_text,
     }.get(key, lambda number: f"{number:,}" if isinstance(number, int) else f"{number:.4g}")

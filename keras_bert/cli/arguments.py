@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from keras_bert.cli.argument_types import MOST_SEED, whole_number
 from keras_bert.cli.corpus_arguments import CORPUS_FLAGS
+from keras_bert.cli.export_arguments import ARTIFACTS, MODEL, VERIFY_FLAGS
 from keras_bert.cli.finetune_arguments import DATA_NOTES, FINETUNE_FLAGS, TASK
 from keras_bert.cli.pretrain_arguments import PRETRAIN_FLAGS
 from keras_bert.version import __version__
@@ -268,19 +269,16 @@ COMMANDS = {
         ),
     ),
     "verify": Command(
-        "Compare artifacts with the Keras model, each in a fresh process.",
-        "--checkpoint --dev",
-        "--columns --out",
+        "Compare artifacts with the Keras model on your data, each in a fresh process: differences, agreement, the "
+        "task's figure, size, ops, cold start, latency and throughput.",
+        "--data",
+        "--columns --out --task --min-metric --max-drop",
         {},
-        ("keras-bert verify --checkpoint model --dev dev.tsv artifacts/saved_model/1 artifacts/*.tflite",),
-        {
-            "artifacts": {
-                "nargs": "+",
-                "metavar": "ARTIFACT",
-                "type": _name,
-                "help": "SavedModel folders and .tflite files",
-            }
-        },
+        (
+            "keras-bert verify model --data dev.tsv artifacts/saved_model/1 artifacts/model.int8.tflite",
+            "keras-bert verify ner ner.tflite --data test.conll --max-drop 0.005 --out proof",
+        ),
+        {"model": MODEL, "artifacts": ARTIFACTS, "--task": TASK, **VERIFY_FLAGS},
     ),
     "convert": Command(
         "Write a BERT checkpoint in another format, with its head, labels, config and tokenizer.",

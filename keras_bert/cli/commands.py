@@ -12,12 +12,11 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_bert.checkpoints import convert_checkpoint, find_checkpoint, inspect_checkpoint
-from keras_bert.cli import corpus, finetuning, pretraining, quickstart, stages
+from keras_bert.cli import corpus, finetuning, pretraining, quickstart, stages, verifying
 from keras_bert.cli.console import Console
 from keras_bert.cli.errors import UsageError
-from keras_bert.cli.stage import run_stage, write_json
-from keras_bert.export import format_table
-from keras_bert.training import tables, text_files
+from keras_bert.cli.stage import run_stage
+from keras_bert.training import text_files
 
 
 def run(arguments) -> int:
@@ -62,17 +61,6 @@ def _export(arguments, console) -> int:
         report = stages.export_stage(Path(arguments.out), find_checkpoint(arguments.checkpoint), arguments.to, progress)
     for name in report["artifacts"]:
         print(Path(arguments.out, name))
-    return 0
-
-
-def _verify(arguments, console) -> int:
-    dev = tables.read_table(arguments.dev, arguments.columns, required=("text",), optional=("text_pair", "label"))
-    with console.progress("verify"):
-        report = stages.verify_stage(find_checkpoint(arguments.checkpoint), arguments.artifacts, dev)
-    if arguments.out:
-        write_json(report, Path(arguments.out, "verify.json"))
-    print(format_table(report["artifacts"]))
-    stages.check_verified(report["artifacts"])
     return 0
 
 
@@ -144,7 +132,7 @@ _COMMANDS = {
     "evaluate": finetuning.evaluate,
     "predict": finetuning.predict,
     "export": _export,
-    "verify": _verify,
+    "verify": verifying.verify,
     "convert": _convert,
     "inspect": _inspect,
 }

@@ -52,7 +52,7 @@ def finetune(arguments, console) -> int:
     _refuse_checkpoint(out, checkpoint)
     check_folder(out, "finetune")
     kind = TASKS[arguments.task]
-    _check_columns(kind, arguments.columns)
+    check_columns(kind, arguments.columns)
     _check_flags(kind, arguments)
     options = {"bad_answers": arguments.bad_answers} if arguments.task == "question_answerer" else {}
     train = kind.read(arguments.train, arguments.columns, split="train", **options)
@@ -126,7 +126,7 @@ def evaluate(arguments, console) -> int:
                 f"Expected an --out without a model, whose figures would be lost. Received: {arguments.out}"
             )
     task, folder = load_task(checkpoint, arguments.task)
-    _check_columns(type(task), arguments.columns)
+    check_columns(type(task), arguments.columns)
     dev = task.read(arguments.dev, arguments.columns, split="dev")
     if isinstance(dev, Table) and task.labels and are_unnamed(task.labels):
         numbers = [str(number) for number in range(len(task.labels))]
@@ -164,7 +164,7 @@ def predict(arguments, console) -> int:
     if lines and any(_SURROGATE.search(text) for text in lines):
         raise ValueError("Expected texts in UTF-8. Received: an argument that is not; convert it, as with iconv.")
     task, folder = load_task(checkpoint, arguments.task)
-    _check_columns(type(task), arguments.columns)
+    check_columns(type(task), arguments.columns)
     examples = _read_input(task, arguments) if lines is None else task.parse(lines, task.segments)
     with console.progress("predict") as progress:
         found = ask_model(task, folder.model, examples, arguments.batch_size, progress)
@@ -228,7 +228,7 @@ def _refuse_checkpoint(out: Path, checkpoint: Path) -> None:
         )
 
 
-def _check_columns(kind: type[Task], columns: Mapping[str, str] | None) -> None:
+def check_columns(kind: type[Task], columns: Mapping[str, str] | None) -> None:
     if unknown := [name for name in columns or () if name not in kind.columns]:
         known = f"--columns to name {', '.join(kind.columns)}" if kind.columns else "no --columns"
         raise UsageError(f"Expected {known}, for {kind.name}. Received: {', '.join(unknown)}")

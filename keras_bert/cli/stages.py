@@ -10,7 +10,8 @@ from keras_bert.checkpoints import ModelFolder, load_model_folder, open_source, 
 from keras_bert.cli.console import Progress
 from keras_bert.cli.environment import describe_machine, now, peak_memory_bytes
 from keras_bert.cli.stage import fingerprint
-from keras_bert.export import save_litert, save_saved_model, verify_artifacts
+from keras_bert.cli.trials import verify_on
+from keras_bert.export import save_litert, save_saved_model
 from keras_bert.export.saved_model import check_labels
 from keras_bert.text import Preprocessor, Tokenizer, learn_vocabulary, save_vocabulary
 from keras_bert.training import baselines, tables, text_files
@@ -141,19 +142,7 @@ def export_stage(folder: Path, checkpoint: Path, formats: Sequence[str], progres
 def verify_stage(checkpoint: Path, artifacts: Sequence[Path], dev: tables.Table) -> dict:
     """Compares artifacts with the model on held-out texts."""
     model = load_classifier(checkpoint)
-    if model.segments > 1:
-        raise ValueError(
-            f"Expected a classifier of single texts, which verify can compare. Received: {checkpoint}, which was "
-            "trained on pairs."
-        )
-    _check_segments(dev, 1)
-    label_ids = tables.encode_labels(dev, model.labels).tolist() if "label" in dev else None
-    preprocessor = Preprocessor(model.tokenizer, model.max_length)
-    return {
-        "artifacts": verify_artifacts(
-            model.model, preprocessor, artifacts, dev["text"], labels=model.labels, label_ids=label_ids
-        )
-    }
+    return {"artifacts": verify_on(Classifier.of_folder(model), model, artifacts, dev, labelled=True)}
 
 
 def check_verified(artifacts: Sequence[dict]) -> None:
