@@ -165,14 +165,19 @@ def _plans(artifact: Artifact) -> list[_Plan]:
         else:
             fixed.append((signature.length, name, signature))
     if fixed:
-        fixed.sort(key=lambda one: one[0])
-        names = {name: signature for _, name, signature in fixed}
-        plans.append(_Plan(", ".join(names), "ids", names, fixed[-1][0]))
+        # Of two of one length, serving_default is another name of the other one.
+        by_length = {length: (name, signature) for length, name, signature in sorted(fixed, key=_is_named)}
+        names = dict(by_length[length] for length in sorted(by_length))
+        plans.append(_Plan(", ".join(names), "ids", names, max(by_length)))
     if not plans:
         raise ValueError(
             f"Expected signatures in {artifact.path}. Received: none; export the model again with keras_bert.export."
         )
     return plans
+
+
+def _is_named(one: tuple[int, str, Signature]) -> bool:
+    return one[1] != "serving_default"
 
 
 def _verified(artifact: Artifact, plans: Sequence[_Plan], trial: Trial, limits: Limits, threads: int) -> list[dict]:
