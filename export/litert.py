@@ -1,9 +1,10 @@
-"""A model as a LiteRT (TFLite) file that takes ids, and uses LiteRT's built-in ops alone."""
+"""A model as a LiteRT (TFLite) file that takes ids, of built-in ops alone, or strings."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -12,12 +13,16 @@ from keras_bert.atomic import atomic_file
 from keras_bert.checkpoints import ModelFolder
 from keras_bert.encoder import config_of
 from keras_bert.export import litert_weights, origin
+from keras_bert.export.litert_calibration import encoded_rows, fitted
 from keras_bert.export.litert_graph import convert
+from keras_bert.export.litert_quantizer import quantize_file
 from keras_bert.export.saved_model import IDS, check_preprocessor, in_float32
 from keras_bert.text import Preprocessor
 
-QUANTIZATIONS = ("none", "float16", "dynamic")
-_KINDS = {"none": "float32", "float16": "float16", "dynamic": "int8"}
+QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int4")
+# What litert_weights.py writes; for int8 and int4, litert_quantizer.py goes on from float32.
+_KINDS = {"none": "float32", "float16": "float16", "dynamic": "int8", "int8": "float32", "int4": "float32"}
+INPUTS = ("ids", "text")
 # [CLS], a piece, [SEP].
 _SHORTEST = 3
 
@@ -29,6 +34,8 @@ def save_litert(
     max_length: int | Sequence[int] | None = None,
     preprocessor: Preprocessor | None = None,
     *,
+    inputs: str = "ids",
+    calibration: Sequence[str] | Sequence[tuple[str, str]] | Mapping | None = None,
     keep_float: Sequence[str] = (),
 ) -> None:
     """Writes a model of any task as one .tflite file with the signature `serving_default`.
@@ -42,45 +49,70 @@ def save_litert(
       model: from a `build_*` function, or a model folder that holds one.
       path: the file; replaced when the new one is complete.
       quantize: what the weights of products and the word embeddings become: "none" leaves them float32; "float16"
-        halves the file and computes in float32; "dynamic" makes them int8, and activations are quantized as they come.
+        halves the file and computes in float32; "dynamic" makes them int8, and activations are quantized as they come;
+        "int8" computes the blocks' products in ranges that come from `calibration`; "int4" takes 4 bits for the blocks'
+        weights. The last two need ai-edge-quantizer (litert_quantizer.py says what stays float32).
       max_length: None leaves all sizes open, so that a short text costs less than a long one. A number fixes the
         inputs at one text of that many tokens, for runtimes and accelerators that need it; shorter texts are then
         padded. With several numbers the file has a signature `length_N` for each, and one copy of the weights between
         them; `serving_default` is the longest.
       preprocessor: what the model was trained with; its tokenizer's hash is written into the file (origin.py), so that
         `verify_artifacts` refuses another tokenizer. A model folder has its own.
+      inputs: "ids"; or "text", for classifiers and embedders: the signature takes "text", strings `(B,)`, and for a
+        model folder of pairs also "text_pair", and has the tokenizer inside. It needs an interpreter that TensorFlow
+        Text's ops are registered with (`tensorflow_text.tflite_registrar`).
+      calibration: for "int8", about a hundred texts, or pairs of texts, like those that the model will see; or a dict
+        of encoded rows, `(rows, S)`.
       keep_float: names of layers whose weights stay float32, such as "embeddings", "block_3" or
         "block_3/feed_forward".
 
     Raises:
       ValueError: an argument is out of range, or the model needs ops that LiteRT lacks; the message names them.
     """
-    problem_type = None
+    problem_type, segments = None, 1
     if isinstance(model, ModelFolder):
         folder, model = model, model.model
-        problem_type = folder.problem_type
+        problem_type, segments = folder.problem_type, folder.segments
         preprocessor = preprocessor or Preprocessor(folder.tokenizer, folder.max_length)
     check_model(model)
     if preprocessor is not None:
         check_preprocessor(model, preprocessor)
     if quantize not in QUANTIZATIONS:
         raise ValueError(f"Expected quantize to be one of {QUANTIZATIONS}. Received: {quantize!r}")
-    lengths = _check_lengths(model, max_length)
     if os.path.isdir(path):
         raise ValueError(f"Expected the name of a file to write. Received: {os.fspath(path)}, which is a folder.")
+    lengths = _check_lengths(model, max_length)
     kept = _kept(model, keep_float)
+    if inputs != "ids":
+        _check_text(model, preprocessor, inputs, quantize, max_length)
+    rows = encoded_rows(calibration, preprocessor, input_names(model)) if quantize == "int8" else []
 
     model = in_float32(model)
 
     def from_ids(*ids):
-        return raw_outputs(model, dict(zip(_input_names(model), ids, strict=True)), problem_type)
+        return raw_outputs(model, dict(zip(input_names(model), ids, strict=True)), problem_type)
 
-    graph = convert(model, {name: (from_ids, _specs(model, length)) for name, length in lengths.items()})
+    def from_text(*texts):
+        prepare = Preprocessor(preprocessor.tokenizer, preprocessor.max_length, padding="longest")
+        return raw_outputs(model, prepare(texts if segments > 1 else texts[0]), problem_type)
+
+    if inputs == "ids":
+        signatures = {name: (from_ids, _specs(model, length)) for name, length in lengths.items()}
+    else:
+        names = ("text", "text_pair")[:segments]
+        signatures = {"serving_default": (from_text, [tf.TensorSpec([None], tf.string, name=name) for name in names])}
+    graph = convert(model, signatures, text_ops=inputs == "text")
     if len(lengths) > 1:
         _add_default(graph.model, max(lengths, key=lengths.get))
     content = litert_weights.put_in(graph, lambda v: "float32" if kept(v) else _KINDS[quantize])
     with atomic_file(path) as new:
-        litert_weights.write(content, new)
+        if quantize in ("int8", "int4"):
+            with tempfile.TemporaryDirectory(prefix=f".{new.name}", dir=new.parent) as folder:
+                litert_weights.write(content, f"{folder}/float32.tflite")
+                rows_of = {name: [fitted(row, length) for row in rows] for name, length in lengths.items()}
+                quantize_file(f"{folder}/float32.tflite", new, quantize, keep_float, rows_of)
+        else:
+            litert_weights.write(content, new)
         if preprocessor is not None:
             origin.add_to_litert(new, origin.describe(preprocessor))
 
@@ -123,14 +155,15 @@ def check_model(model: keras.Model) -> None:
         )
 
 
-def _input_names(model):
+def input_names(model: keras.Model) -> list[str]:
+    """Of a model from a `build_*` function, in the order of the encoder's."""
     return [*IDS, *(name for name in model.input if name not in IDS)]
 
 
 def _specs(model, length):
     """The inputs of a signature: of any size, or one text of `length` tokens."""
     specs = []
-    for name in _input_names(model):
+    for name in input_names(model):
         shape = [None] * len(model.input[name].shape)
         if length is not None:
             shape[0] = 1
@@ -161,6 +194,24 @@ def _add_default(content, name):
     (longest,) = (signature for signature in content.signatureDefs if signature.signatureKey == name.encode())
     default = type(longest)(longest.inputs, longest.outputs, b"serving_default", longest.subgraphIndex)
     content.signatureDefs.append(default)
+
+
+def _check_text(model, preprocessor, inputs, quantize, max_length):
+    """Raises where a file that takes strings cannot be had."""
+    if inputs not in INPUTS:
+        raise ValueError(f"Expected inputs to be one of {INPUTS}. Received: {inputs!r}")
+    if preprocessor is None:
+        raise ValueError("Expected preprocessor=, or a model folder, for inputs='text'. Received: neither.")
+    if not isinstance(model.output, keras.KerasTensor) or len(model.output.shape) != 2 or set(model.input) != {*IDS}:
+        raise ValueError(
+            "Expected a classifier or an embedder for inputs='text'. Received: a model whose answers are about tokens "
+            "or choices, which a client cannot place in the text; export it with inputs='ids'."
+        )
+    if quantize == "int8" or max_length is not None:
+        raise ValueError(
+            "Expected quantize other than 'int8' and no max_length for inputs='text': the length comes from the text. "
+            f"Received: quantize={quantize!r}, max_length={max_length}"
+        )
 
 
 def _kept(model, names):

@@ -24,7 +24,13 @@ from keras_bert import layers
 from keras_bert.export.saved_model import traced, write_signatures
 
 _WEIGHT = "weight_{}"
-_TEXT_OPS = b"TFText>"
+# TensorFlow Text's ops that the tokenizer is made of, as its `tflite_registrar` registers them.
+_TEXT_OPS = (
+    "FastBertNormalize",
+    "FastWordpieceTokenizeWithOffsets",
+    "TFText>ByteSplitByOffsets",
+    "TFText>ByteSplitWithOffsets",
+)
 
 
 @dataclasses.dataclass
@@ -48,7 +54,7 @@ def convert(
     Args:
       model: whose weights the functions read; it computes in float32.
       signatures: by name, a function of tensors that returns a dict of tensors, and its inputs, whose names stay.
-      text_ops: allow those that TensorFlow Text registers with LiteRT, beside the built-in ones.
+      text_ops: allow the tokenizer's, beside the built-in ones.
 
     Raises:
       ValueError: the functions need other ops; the message names them and the layers that they come from.
@@ -127,7 +133,7 @@ def _check_custom_ops(model: schema.ModelT) -> None:
     names = {
         index: code.customCode.decode()
         for index, code in enumerate(model.operatorCodes)
-        if code.customCode is not None and not code.customCode.startswith(_TEXT_OPS)
+        if code.customCode is not None and code.customCode.decode() not in _TEXT_OPS
     }
     places = {}
     for subgraph in model.subgraphs:

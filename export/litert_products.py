@@ -47,6 +47,7 @@ class _Products:
         for op in list(self.subgraph.operators):
             if self._is(op, _OPS.EMBEDDING_LOOKUP) and op.inputs[1] in self.weights:
                 self.transposed[op.inputs[1]] = False
+                self._name_layer(op, op.inputs[1])
             elif self._is(op, _OPS.BATCH_MATMUL) and not op.builtinOptions.adjX:
                 right, transposed = op.inputs[1], not op.builtinOptions.adjY
                 if right in turned:  # the word table, in a masked LM
@@ -89,6 +90,11 @@ class _Products:
         op.builtinOptionsType = schema.BuiltinOptions.FullyConnectedOptions
         op.builtinOptions = schema.FullyConnectedOptionsT(fusedActivationFunction=activation, keepNumDims=rank > 2)
         op.inputs, op.outputs = [op.inputs[0], weight, bias], outputs
+        self._name_layer(op, weight)
+
+    def _name_layer(self, op, weight):
+        """Says in the name of an op's output which weight went in: of a model's outputs, the name says nothing else."""
+        self.subgraph.tensors[op.outputs[0]].name += f";{self.weights[weight].path}".encode()
 
     def _drop_unread(self, outputs):
         read = {tensor for op in self.subgraph.operators for tensor in op.inputs} | set(self.subgraph.outputs)

@@ -25,8 +25,8 @@ _ROW_SCALES = {schema.BuiltinOperator.FULLY_CONNECTED: 12, schema.BuiltinOperato
 class _Constant(schema.BufferT):
     """The buffer of a weight or of its transpose; of an integer type, every row of it has a scale.
 
-    Its bytes are computed when they are written, so that one weight at a time is there twice. They start at a multiple
-    of 16, which flatbuffers' Python code does not see to.
+    Its bytes are computed when they are written, so that no more than one weight is there once more. They start at a
+    multiple of 16, which flatbuffers' Python code does not see to.
     """
 
     def __init__(self, variable: keras.Variable, transposed: bool, kind: str):
@@ -56,8 +56,14 @@ class _Constant(schema.BufferT):
         return values
 
     def Pack(self, builder):
-        builder.Prep(_ALIGNMENT, self.nbytes)
-        return schema.BufferT(self._bytes()).Pack(builder)
+        # What builder.CreateNumpyVector does, without two more copies.
+        builder.StartVector(1, self.nbytes, _ALIGNMENT)
+        builder.head -= self.nbytes
+        np.frombuffer(builder.Bytes, "uint8")[builder.head :][: self.nbytes] = self._bytes()
+        data = builder.EndVector()
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, data)
+        return schema.BufferEnd(builder)
 
 
 def put_in(graph: Graph, kind_of: Callable[[keras.Variable], str]) -> schema.ModelT:
@@ -78,8 +84,10 @@ def put_in(graph: Graph, kind_of: Callable[[keras.Variable], str]) -> schema.Mod
             model.buffers.append(_Constant(variable, *key[1:]))
             buffers[key] = len(model.buffers) - 1
         _describe(model.subgraphs[place].tensors[tensor], model.buffers[buffers[key]], buffers[key])
-    for subgraph in model.subgraphs:
+    for index, subgraph in enumerate(model.subgraphs):
         _tell_ops(model, subgraph)
+        _drop_unused_tensors(subgraph, [s for s in model.signatureDefs if s.subgraphIndex == index])
+    _make_names_unique(model)
     return model
 
 
@@ -134,3 +142,28 @@ def _dequantized(model, subgraph, weight):
         builtinOptionsType=schema.BuiltinOptions.DequantizeOptions,
         builtinOptions=schema.DequantizeOptionsT(),
     )
+
+
+def _drop_unused_tensors(subgraph, signatures):
+    """Without those that no op reads or writes: some tools want every tensor to have values."""
+    lists = [subgraph.inputs, subgraph.outputs, *(x for op in subgraph.operators for x in (op.inputs, op.outputs))]
+    used = sorted({int(tensor) for tensors in lists for tensor in tensors} - {-1})
+    place = {tensor: index for index, tensor in enumerate(used)} | {-1: -1}
+    subgraph.tensors = [subgraph.tensors[tensor] for tensor in used]
+    subgraph.inputs = [place[tensor] for tensor in subgraph.inputs]
+    subgraph.outputs = [place[tensor] for tensor in subgraph.outputs]
+    for op in subgraph.operators:
+        op.inputs, op.outputs = [place[i] for i in op.inputs], [place[i] for i in op.outputs]
+    # The maps of two signatures of one subgraph may be the same objects.
+    for name in {id(name): name for s in signatures for name in (*s.inputs, *s.outputs)}.values():
+        name.tensorIndex = place[name.tensorIndex]
+
+
+def _make_names_unique(model):
+    """Gives tensors of several graphs different names, which ai-edge-quantizer goes by."""
+    taken = set()
+    for index, subgraph in enumerate(model.subgraphs):
+        for tensor in subgraph.tensors:
+            if tensor.name in taken:
+                tensor.name += f";{index}".encode()
+            taken.add(tensor.name)

@@ -1,0 +1,61 @@
+"""A float32 LiteRT file with int8 activations or int4 weights, by ai-edge-quantizer.
+
+int8: in the encoder's blocks, the products with weights and the activation between them compute on int8 alone, in
+ranges that calibration found. Attention scores, the mask's addition, softmax, residual sums and LayerNorm stay
+float32: LiteRT has fast kernels for them in float32 only, and a score that is masked (-10000) would take the whole
+range of int8. Everything outside the blocks has int8 weights, and activations that are quantized as they come.
+
+int4: weights of the blocks in groups of 32 with a scale each, all others int8; activations are quantized as they come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import warnings
+from collections.abc import Sequence
+
+_BLOCKS = r"(^|[/;])block_\d+(_\d+)?/"
+
+
+def quantize_file(
+    source: str | os.PathLike,
+    destination: str | os.PathLike,
+    quantize: str,
+    keep_float: Sequence[str] = (),
+    rows: dict[str, list[dict]] | None = None,
+) -> None:
+    """Writes the file `source` as "int8" or "int4" to `destination`.
+
+    Args:
+      keep_float: layers that stay float32.
+      rows: for int8, the rows for calibration by signature.
+    """
+    try:
+        from ai_edge_quantizer import qtyping, quantizer
+    except ImportError as error:
+        raise ImportError(
+            f"quantize={quantize!r} needs ai-edge-quantizer, which is not installed: pip install ai-edge-quantizer, or "
+            "choose quantize='dynamic'."
+        ) from error
+    ops = qtyping.TFLOperationName
+    quantizer = quantizer.Quantizer(os.fspath(source))
+    quantizer.add_dynamic_config(".*", ops.FULLY_CONNECTED, 8)
+    quantizer.add_dynamic_config(".*", ops.EMBEDDING_LOOKUP, 8)
+    if quantize == "int8":
+        for op in (ops.FULLY_CONNECTED, ops.GELU):
+            quantizer.add_static_config(_BLOCKS, op, 8, 8)
+    else:
+        in_groups = qtyping.QuantGranularity.BLOCKWISE_32
+        quantizer.add_dynamic_config(_BLOCKS, ops.FULLY_CONNECTED, 4, in_groups)
+    for name in keep_float:
+        # Names of tensors have a number behind a layer's name that is there twice.
+        layer = r"(_\d+)?/".join(re.escape(part) for part in name.split("/"))
+        quantizer.update_quantization_recipe(rf"(^|[/;]){layer}(_\d+)?/", ops.ALL_SUPPORTED, None, "no_quantize")
+    # Its progress bars cannot all be switched off, and it keeps intermediate tensors because it has to.
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors", UserWarning)
+        ranges = quantizer.calibrate(rows, num_threads=os.cpu_count() or 1) if quantize == "int8" else None
+        quantizer.quantize(ranges, serialize_to_path=os.fspath(destination), enable_progress_report=False)
