@@ -195,9 +195,13 @@ class Tokenizer(keras.layers.Layer):
         """
         import tensorflow as tf
 
-        strings = self._kernels.valid_utf8(_batch_of_strings(strings))
+        strings = self.valid_utf8(strings)
         columns, row_splits = _unconverted(self._tokenize)(strings, with_offsets=True)
         return tuple(tf.RaggedTensor.from_row_splits(column, row_splits, validate=False) for column in columns)
+
+    def valid_utf8(self, strings):
+        """Returns the strings (B,) whose characters `tokenize_with_offsets` counts: without what is not UTF-8."""
+        return self._kernels.valid_utf8(_batch_of_strings(strings))
 
     def _tokenize(self, strings, with_offsets):
         """Returns (columns, row_splits): ids (T,), with offsets also starts (T,) and ends (T,), in one list."""

@@ -1,0 +1,48 @@
+"""Traced functions of models, and the files that hold them: what both exporters begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+IDS = ("input_ids", "token_type_ids", "attention_mask")
+
+
+def traced(function: Callable, specs: list[tf.TensorSpec]):
+    """The concrete function of `function` for inputs of these shapes, without custom gradients.
+
+    Keras' LayerNormalization has one. A SavedModel would carry it as a function for each use, or warn at every load
+    that it does not; nobody trains through these functions.
+    """
+
+    def inference_only(*inputs):
+        outputs = function(*inputs)
+        for op in tf.compat.v1.get_default_graph().get_operations():
+            if "_gradient_op_type" in op.node_def.attr:
+                op._clear_attr("_gradient_op_type")
+        return outputs
+
+    return tf.function(inference_only, autograph=False, input_signature=specs).get_concrete_function()
+
+
+def write_signatures(path: str, signatures: dict) -> None:
+    """Writes a SavedModel that holds these concrete functions and the variables that they read, nothing else."""
+    module = tf.Module()
+    # By the function, not by the model: seed generators and a compiled model's optimizer stay out.
+    module.weights = list({v.ref(): v for signature in signatures.values() for v in signature.variables}.values())
+    tf.saved_model.save(module, path, signatures=signatures)
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """The model itself, or a copy that computes in float32 of one that uses mixed precision."""
+    if all(layer.compute_dtype == "float32" for layer in model.layers if layer.weights):
+        return model
+
+    def clone(layer):
+        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+
+    copy = keras.models.clone_model(model, clone_function=clone)
+    copy.set_weights(model.get_weights())
+    return copy
