@@ -55,9 +55,8 @@ class Artifact:
 
     @property
     def name(self) -> str:
-        """The file's or folder's name; a version number, as TF Serving wants it, says nothing without its folder."""
-        folder, name = os.path.split(self.path)
-        return f"{os.path.basename(folder)}/{name}" if name.isdigit() else name
+        """What reports call it."""
+        return artifact_name(self.path)
 
     @property
     def is_quantized(self) -> bool:
@@ -84,6 +83,12 @@ def inspect_artifact(path: str | os.PathLike) -> Artifact:
     # The one that a client gets who names none comes first.
     ordered = dict(sorted(signatures.items(), key=lambda item: (item[0] != "serving_default", item[0])))
     return Artifact(path, kind, _size_bytes(path), dict(ops.most_common()), weights, ordered)
+
+
+def artifact_name(path: str | os.PathLike) -> str:
+    """The file's or folder's name; a version number, as TF Serving wants it, says nothing without its folder."""
+    folder, name = os.path.split(path)
+    return f"{os.path.basename(folder)}/{name}" if name.isdigit() else name
 
 
 def artifact_kind(path: str | os.PathLike) -> str:

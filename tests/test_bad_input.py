@@ -123,14 +123,23 @@ FAILURES = [
     ("predict --checkpoint pretrained x", "Expected a model for a task: classifier, .* 'pretraining'"),
     ("predict --checkpoint of_pairs x", "Expected two texts with a tab between them.*Received: 'x'"),
     ("predict --checkpoint classifier \udcff", "Expected texts in UTF-8. Received: an argument that is not"),
-    ("export --checkpoint pretrained --out new", "Expected a classifier"),
-    ("export --checkpoint of_pairs --out new", "was trained on pairs; export --to litert litert-int8"),
-    ("verify --checkpoint classifier --dev texts.tsv missing.tflite", "Received: nothing is there; export the model"),
-    ("verify --checkpoint of_pairs --dev dev.tsv vocab.txt", "Expected a classifier of single texts"),
+    ("export pretrained --to saved_model --out new/1", "Expected a model for a task: classifier, .* 'pretraining'"),
     (
-        "verify --checkpoint classifier --dev column.tsv --columns text=sentence vocab.txt",
-        "the label 'x' does not occur",
+        "export classifier --to saved_model --out new/1 --max-length 999",
+        "at most [0-9]+, the model's max_position_embed",
     ),
+    ("export classifier --to litert --out new.tflite --lengths 999", "Expected max_length from 3 to"),
+    ("export classifier --to litert --out new.tflite --keep-float block_9", "Received: .*block_9"),
+    ("export classifier --to litert --out new.tflite --verify-data empty.tsv", "the file is empty"),
+    ("export classifier --to litert --out vocab.txt/new.tflite", "Expected a folder.*which is a file"),
+    ("verify classifier missing.tflite --data texts.tsv", "Received: nothing is there; export the model"),
+    ("verify classifier folder.tsv --data texts.tsv", "a folder without saved_model.pb"),
+    ("verify classifier vocab.txt --data texts.tsv", "a file that does not have the TFL3 mark"),
+    ("verify classifier vocab.txt --data texts.tsv --max-drop 0.1", "does not have the TFL3 mark"),
+    ("verify classifier vocab.txt --data missing.tsv", "file does not exist"),
+    ("verify classifier vocab.txt --data header.tsv", "expected rows, but the file has none after its header"),
+    ("verify of_pairs vocab.txt --data dev.tsv", "the TFL3 mark"),
+    ("verify missing vocab.txt --data dev.tsv", "Expected a checkpoint: a folder.*'missing'"),
     (f"{QUICK} --text missing.txt", r"missing\.txt: file does not exist"),
     (f"{QUICK} --text folder.tsv", "expected a file, received a folder"),
     (f"{QUICK} --text document.txt --train train.tsv --dev dev.tsv", "at least 4 documents.*give more --text"),
@@ -180,8 +189,17 @@ USAGE = [
         "finetune --checkpoint pretrained --train train.tsv --dev dev.tsv --out pretrained",
         "Expected an --out other than",
     ),
-    ("export --checkpoint classifier --out new --to onnx", "invalid choice: 'onnx'"),
-    ("verify --checkpoint classifier --dev dev.tsv", "required: ARTIFACT"),
+    ("export classifier --out new --to tfjs", "invalid choice: 'tfjs'"),
+    ("export classifier --to litert --out new", "a file that ends in .tflite"),
+    ("export classifier --to litert --out vocab.txt", "a file that ends in .tflite"),
+    ("export classifier --to saved_model --out new.tflite", "Expected a folder for --out"),
+    ("export classifier --to saved_model --out classifier", "which exists; choose another one .* or give --overwrite"),
+    ("export classifier --to saved_model --out new/1 --quantize dynamic", "Received: --quantize, which would have no"),
+    ("export classifier --to litert --out new.tflite --max-drop 0.1", "Expected --verify-data FILE with --max-drop"),
+    ("export classifier --to litert --out new.tflite --lengths 8,8", "expected different lengths"),
+    ("verify classifier --data dev.tsv", "required: ARTIFACT"),
+    ("verify classifier a.tflite --data dev.tsv --min-metric much", "expected a number, got 'much'"),
+    ("verify classifier a.tflite --data dev.tsv --columns words=w", "Expected --columns to name"),
 ]
 
 
@@ -280,7 +298,7 @@ def test_a_full_disk(files):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
-        outcome = run("export", "--checkpoint", "classifier", "--out", "new")
+        outcome = run("export", "classifier", "--to", "litert", "--out", "new/model.tflite")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert outcome.status == 1

@@ -135,11 +135,14 @@ class Chain:
         self.model = folder / "model"
         self.evaluate = run("evaluate", "--checkpoint", self.model, "--dev", data["dev"], "--out", folder / "scores")
         self.predict = run("predict", "--checkpoint", self.model, "the ball", "", "汤 " * 100)
-        self.export = run("export", "--checkpoint", self.model, "--out", folder / "artifacts")
-        litert = sorted((folder / "artifacts").glob("*.tflite"))
-        self.verify = run(
-            "verify", self.model, *litert, "--data", data["dev"], "--out", folder / "proof"
+        self.export = run("export", self.model, "--to", "saved_model", "--out", folder / "artifacts" / "1")
+        litert = [folder / "artifacts" / f"{name}.tflite" for name in ("int8", "float")]
+        self.export_int8 = run("export", self.model, "--to", "litert", "--quantize", "dynamic", "--out", litert[0])
+        self.export_float = run(
+            *("export", self.model, "--to", "litert", "--out", litert[1], "--verify-data", data["dev"]),
+            *("--max-drop", 0.001),
         )
+        self.verify = run("verify", self.model, *litert, "--data", data["dev"], "--out", folder / "proof")
 
     def interrupt_at(self, step):
         def progress(self, name):
@@ -163,7 +166,8 @@ def chain(tmp_path_factory):
 
 
 def test_every_command_ends_well(chain):
-    for name in ("vocab", "pretrain", "finetune", "evaluate", "predict", "export", "verify"):
+    commands = ("vocab", "pretrain", "finetune", "evaluate", "predict", "export", "export_int8", "export_float")
+    for name in (*commands, "verify"):
         outcome = getattr(chain, name)
         assert outcome.status == 0, outcome.err
         assert "Traceback" not in outcome.err
@@ -189,9 +193,9 @@ def test_standard_output_holds_results_only(chain):
     assert chain.vocab.out.startswith(f"{len(pieces)} pieces in {chain.folder / 'vocab' / 'vocab.txt'}, hash ")
     assert 0 <= json.loads(chain.pretrain.out)["masked_lm_accuracy"] <= 1
     assert json.loads(chain.finetune.out)["accuracy"] == json.loads(chain.evaluate.out)["accuracy"]
-    assert chain.export.out.split() == [
-        str(chain.folder / "artifacts" / name) for name in ("saved_model/1", "model.tflite", "model.int8.tflite")
-    ]
+    assert chain.export.out == f"{chain.folder / 'artifacts' / '1'}\n"
+    assert "float.tflite  serving_default" in chain.export_float.out
+    assert chain.export_float.out.endswith(f" ok\n{chain.folder / 'artifacts' / 'float.tflite'}\n")
     assert chain.verify.out.count(" ok\n") == 2
 
 
@@ -222,6 +226,31 @@ def test_verify_writes_what_it_found(chain):
     proof = json.loads((chain.folder / "proof" / "verify.json").read_text(encoding="utf-8"))["artifacts"]
     assert [artifact["quantized"] for artifact in proof] == [True, False]
     assert all(artifact["ok"] and artifact["examples"] == 21 for artifact in proof)
+    accuracy = json.loads(chain.evaluate.out)["accuracy"]
+    assert [artifact["keras_value"] for artifact in proof] == [pytest.approx(accuracy)] * 2
+    page = (chain.folder / "proof" / "verify.html").read_text(encoding="utf-8")
+    assert "int8.tflite" in page
+    assert "FULLY_CONNECTED" in page
+
+
+def test_an_artifact_that_falls_short_leaves_the_old_one_in_place(chain, tmp_path):
+    out, data = tmp_path / "model.tflite", chain.folder / "dev.tsv"
+    command = ("export", chain.model, "--to", "litert", "--quantize", "dynamic", "--out", out, "--verify-data", data)
+    nothing = run(*command, "--min-metric", 1.01)
+    assert nothing.status == 1
+    assert "accuracy is " in nothing.last_error()
+    assert f"nothing was written to {out}" in nothing.last_error()
+    assert not list(tmp_path.iterdir())
+    assert run(*command, "--min-metric", 0.1).status == 0
+    old = out.read_bytes()
+    refused = run(*command)
+    assert refused.status == 2
+    assert "which exists; choose another one" in refused.last_error()
+    short = run(*command, "--overwrite", "--min-metric", 1.01)
+    assert short.status == 1
+    assert f"what was at {out} is as it was" in short.last_error()
+    assert out.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_a_complete_result_is_reused(chain):

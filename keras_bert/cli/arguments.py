@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from keras_bert.cli.argument_types import MOST_SEED, whole_number
 from keras_bert.cli.corpus_arguments import CORPUS_FLAGS
-from keras_bert.cli.export_arguments import ARTIFACTS, MODEL, VERIFY_FLAGS
+from keras_bert.cli.export_arguments import ARTIFACTS, EXPORT_FLAGS, MODEL, VERIFY_FLAGS
 from keras_bert.cli.finetune_arguments import DATA_NOTES, FINETUNE_FLAGS, TASK
 from keras_bert.cli.pretrain_arguments import PRETRAIN_FLAGS
 from keras_bert.version import __version__
@@ -17,7 +17,6 @@ PRESETS = ("tiny", "mini", "small", "medium", "base", "large")
 STRATEGIES = ("default", "mirrored")
 PRECISIONS = ("float32", "bfloat16", "float16")
 COLUMNS = ("text", "text_pair", "negative", "question", "label", "labels", "words", "tags", "choices")
-FORMATS = ("saved_model", "litert", "litert-int8")
 CHECKPOINT_FORMATS = ("keras", "keras-hub", "sentence-transformers", "hf", "google")
 WRITTEN_FORMATS = ("hf", "google", "keras-hub", "keras")
 TASKS = (
@@ -131,7 +130,6 @@ FLAGS = {
         "default": "float32",
         "help": "of the products; weights stay float32 (default %(default)s)",
     },
-    "--to": {"choices": FORMATS, "nargs": "+", "default": list(FORMATS), "help": "artifacts to write (default: all)"},
     "--from": {
         "choices": CHECKPOINT_FORMATS,
         "dest": "format",
@@ -259,14 +257,18 @@ COMMANDS = {
         },
     ),
     "export": Command(
-        "Write a SavedModel that takes strings, and LiteRT files.",
-        "--checkpoint --out",
-        "--to",
+        "Write a SavedModel that takes strings, or a LiteRT file.",
+        "--to --out",
+        f"--task --columns {' '.join(flag for flag in EXPORT_FLAGS if flag not in ('--to', '--out'))}",
         {},
         (
-            "keras-bert export --checkpoint model --out artifacts",
-            "keras-bert export --checkpoint model --to litert-int8 --out phone",
+            "keras-bert export model --to saved_model --out served/1",
+            "keras-bert export model --to litert --quantize dynamic --out phone.tflite",
+            "keras-bert export model --to litert --quantize dynamic --lengths 32,64,128 --out phone.tflite",
+            "keras-bert export model --to litert --quantize dynamic --out phone.tflite --verify-data dev.tsv "
+            "--max-drop 0.005 --overwrite",
         ),
+        {"model": MODEL, "--task": TASK, **EXPORT_FLAGS},
     ),
     "verify": Command(
         "Compare artifacts with the Keras model on your data, each in a fresh process: differences, agreement, the "

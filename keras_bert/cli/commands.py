@@ -11,8 +11,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from keras_bert.checkpoints import convert_checkpoint, find_checkpoint, inspect_checkpoint
-from keras_bert.cli import corpus, finetuning, pretraining, quickstart, stages, verifying
+from keras_bert.checkpoints import convert_checkpoint, inspect_checkpoint
+from keras_bert.cli import corpus, exporting, finetuning, pretraining, quickstart, stages, verifying
 from keras_bert.cli.console import Console
 from keras_bert.cli.errors import UsageError
 from keras_bert.cli.stage import run_stage
@@ -26,8 +26,10 @@ def run(arguments) -> int:
     console = Console()
     if getattr(arguments, "precision", "") == "float16" and not tf.config.list_physical_devices("GPU"):
         console.say("warning: float16 takes many times as long as float32 or bfloat16 where there is no GPU")
-    out = getattr(arguments, "out", None)
-    with _heard(console), _writable(Path(out)) if out else contextlib.nullcontext():
+    out = getattr(arguments, "out", None) and Path(arguments.out)
+    if arguments.command == "export":  # what it writes takes its place as a whole
+        out = out.absolute().parent
+    with _heard(console), _writable(out) if out else contextlib.nullcontext():
         return _COMMANDS[arguments.command](arguments, console)
 
 
@@ -53,14 +55,6 @@ def _vocab(arguments, console) -> int:
         files=["vocab.txt"],
     )
     print(f"{record['report']['size']} pieces in {Path(arguments.out, 'vocab.txt')}, hash {record['report']['hash']}")
-    return 0
-
-
-def _export(arguments, console) -> int:
-    with console.progress("export") as progress:
-        report = stages.export_stage(Path(arguments.out), find_checkpoint(arguments.checkpoint), arguments.to, progress)
-    for name in report["artifacts"]:
-        print(Path(arguments.out, name))
     return 0
 
 
@@ -131,7 +125,7 @@ _COMMANDS = {
     "finetune": finetuning.finetune,
     "evaluate": finetuning.evaluate,
     "predict": finetuning.predict,
-    "export": _export,
+    "export": exporting.export,
     "verify": verifying.verify,
     "convert": _convert,
     "inspect": _inspect,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 
+from keras_bert.cli.argument_types import whole_number
+
 
 def _figure(text: str) -> float:
     try:
@@ -46,4 +48,60 @@ VERIFY_FLAGS = {
         "help": "by how much the figure may be worse than the Keras model's, in its own unit (0.005 is half a point of "
         "accuracy)",
     },
+}
+
+# Copies of what the package of exporters defines, which a test compares: importing it takes seconds.
+ARTIFACT_FORMATS = ("saved_model", "litert")
+QUANTIZATIONS = ("none", "float16", "dynamic")
+
+
+def _lengths(text: str) -> list[int]:
+    try:
+        lengths = [int(part) for part in text.split(",")]
+    except ValueError:
+        lengths = [0]
+    if min(lengths) < 1 or len(set(lengths)) < len(lengths):
+        raise argparse.ArgumentTypeError(f"expected different lengths, such as 128 or 32,64,128, got {text!r}")
+    return lengths
+
+
+EXPORT_FLAGS = {
+    "--to": {"choices": ARTIFACT_FORMATS, "help": "a SavedModel for TF Serving, or a LiteRT file for devices"},
+    "--out": {
+        "metavar": "PATH",
+        "type": _name,
+        "help": "folder of the SavedModel, of which TF Serving wants the last part to be a number, or name of the "
+        ".tflite file",
+    },
+    "--max-length": {
+        "metavar": "N",
+        "type": whole_number(5),
+        "help": "tokens that texts are cut to (default: as in training)",
+    },
+    "--quantize": {
+        "choices": QUANTIZATIONS,
+        "help": "LiteRT's weights: none (float32), float16, or dynamic (int8, activations as they come) (default: "
+        "none)",
+    },
+    "--lengths": {
+        "metavar": "N,...",
+        "type": _lengths,
+        "help": "the lengths of rows that a LiteRT file takes, a signature each; texts are padded to the next one "
+        "(default: rows of any length)",
+    },
+    "--keep-float": {
+        "metavar": "LAYER",
+        "type": _name,
+        "nargs": "+",
+        "help": "layers that stay float32, such as embeddings, block_3 or block_3/feed_forward",
+    },
+    "--overwrite": {"action": "store_true", "help": "replace what is at --out, once the new artifact is complete"},
+    "--verify-data": {
+        "metavar": "FILE",
+        "type": _name,
+        "help": "held-out examples to verify on, in the form of finetune's --dev; an artifact that falls short is not "
+        "put in place",
+    },
+    "--min-metric": VERIFY_FLAGS["--min-metric"],
+    "--max-drop": VERIFY_FLAGS["--max-drop"],
 }
