@@ -8,7 +8,7 @@ MediaPipe's tokenizer is not BERT's: it lowers the case of ASCII letters only, k
 space only, so that a word with "é" and one after an ideographic space are unknown. Texts that got other ids than BERT's
 with the vocabulary of bert-base-uncased: 0.6 % of SST-2's, 7 % of Wikipedia's lines, 60 % of German captions; with
 bert-base-chinese, 0.3 % of ChnSentiCorp's and 3 % of a novel's lines. A client that gives MediaPipe
-`prepare_for_mediapipe(text)`, three standard string operations in any language, gets BERT's.
+`prepare_for_mediapipe(text)` gets BERT's for all of them; it is three standard string operations in any language.
 """
 
 from __future__ import annotations
