@@ -15,7 +15,7 @@ from keras_bert.encoder import config_of
 from keras_bert.export import litert_weights, origin
 from keras_bert.export.litert_calibration import encoded_rows, fitted
 from keras_bert.export.litert_graph import convert
-from keras_bert.export.litert_quantizer import quantize_file
+from keras_bert.export.litert_quantizer import quantize_file, read_ranges
 from keras_bert.export.saved_model import IDS, check_preprocessor, in_float32
 from keras_bert.text import Preprocessor
 
@@ -89,15 +89,12 @@ def save_litert(
 
     model = in_float32(model)
 
-    def from_ids(*ids):
-        return raw_outputs(model, dict(zip(input_names(model), ids, strict=True)), problem_type)
-
     def from_text(*texts):
         prepare = Preprocessor(preprocessor.tokenizer, preprocessor.max_length, padding="longest")
         return raw_outputs(model, prepare(texts if segments > 1 else texts[0]), problem_type)
 
     if inputs == "ids":
-        signatures = {name: (from_ids, _specs(model, length)) for name, length in lengths.items()}
+        signatures = {name: ids_signature(model, length, problem_type) for name, length in lengths.items()}
     else:
         names = ("text", "text_pair")[:segments]
         signatures = {"serving_default": (from_text, [tf.TensorSpec([None], tf.string, name=name) for name in names])}
@@ -108,13 +105,32 @@ def save_litert(
     with atomic_file(path) as new:
         if quantize in ("int8", "int4"):
             with tempfile.TemporaryDirectory(prefix=f".{new.name}", dir=new.parent) as folder:
-                litert_weights.write(content, f"{folder}/float32.tflite")
+                float32 = f"{folder}/float32.tflite"
+                litert_weights.write(content, float32)
                 rows_of = {name: [fitted(row, length) for row in rows] for name, length in lengths.items()}
-                quantize_file(f"{folder}/float32.tflite", new, quantize, keep_float, rows_of)
+                ranges = read_ranges(float32, rows_of) if quantize == "int8" else None
+                quantize_file(float32, new, quantize, keep_float, ranges)
         else:
             litert_weights.write(content, new)
         if preprocessor is not None:
             origin.add_to_litert(new, origin.describe(preprocessor))
+
+
+def ids_signature(model: keras.Model, length: int | None, problem_type: str | None = None) -> tuple:
+    """The function on ids and its inputs, for litert_graph.py: of any size, or one text of `length` tokens."""
+    specs = []
+    for name in input_names(model):
+        shape = [None] * len(model.input[name].shape)
+        if length is not None:
+            shape[0] = 1
+            if name in IDS:
+                shape[-1] = length
+        specs.append(tf.TensorSpec(shape, tf.int32, name=name))
+
+    def from_ids(*ids):
+        return raw_outputs(model, dict(zip(input_names(model), ids, strict=True)), problem_type)
+
+    return from_ids, specs
 
 
 def raw_outputs(model: keras.Model, ids: dict, problem_type: str | None = None) -> dict:
@@ -158,19 +174,6 @@ def check_model(model: keras.Model) -> None:
 def input_names(model: keras.Model) -> list[str]:
     """Of a model from a `build_*` function, in the order of the encoder's."""
     return [*IDS, *(name for name in model.input if name not in IDS)]
-
-
-def _specs(model, length):
-    """The inputs of a signature: of any size, or one text of `length` tokens."""
-    specs = []
-    for name in input_names(model):
-        shape = [None] * len(model.input[name].shape)
-        if length is not None:
-            shape[0] = 1
-            if name in IDS:
-                shape[-1] = length
-        specs.append(tf.TensorSpec(shape, tf.int32, name=name))
-    return specs
 
 
 def _check_lengths(model, max_length) -> dict:

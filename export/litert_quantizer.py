@@ -25,14 +25,29 @@ def quantize_file(
     destination: str | os.PathLike,
     quantize: str,
     keep_float: Sequence[str] = (),
-    rows: dict[str, list[dict]] | None = None,
+    ranges: dict | None = None,
 ) -> None:
-    """Writes the file `source` as "int8" or "int4" to `destination`.
+    """Writes the file `source` to `destination` as "int8", with `ranges` from `read_ranges`, as "int4" or "dynamic".
 
     Args:
       keep_float: layers that stay float32.
-      rows: for int8, the rows for calibration by signature.
     """
+    quantizer = _quantizer(source, quantize)
+    for name in keep_float:
+        # Names of tensors have a number behind a layer's name that is there twice.
+        layer = r"(_\d+)?/".join(re.escape(part) for part in name.split("/"))
+        quantizer.update_quantization_recipe(rf"(^|[/;]){layer}(_\d+)?/", "*", None, "no_quantize")
+    with _silence():
+        quantizer.quantize(ranges, serialize_to_path=os.fspath(destination), enable_progress_report=False)
+
+
+def read_ranges(source: str | os.PathLike, rows: dict[str, list[dict]]) -> dict:
+    """The least and the greatest value of each tensor that int8 needs it of, on rows by signature."""
+    with _silence():
+        return _quantizer(source, "int8").calibrate(rows, num_threads=os.cpu_count() or 1)
+
+
+def _quantizer(source, quantize):
     try:
         from ai_edge_quantizer import qtyping, quantizer
     except ImportError as error:
@@ -47,15 +62,14 @@ def quantize_file(
     if quantize == "int8":
         for op in (ops.FULLY_CONNECTED, ops.GELU):
             quantizer.add_static_config(_BLOCKS, op, 8, 8)
-    else:
-        in_groups = qtyping.QuantGranularity.BLOCKWISE_32
-        quantizer.add_dynamic_config(_BLOCKS, ops.FULLY_CONNECTED, 4, in_groups)
-    for name in keep_float:
-        # Names of tensors have a number behind a layer's name that is there twice.
-        layer = r"(_\d+)?/".join(re.escape(part) for part in name.split("/"))
-        quantizer.update_quantization_recipe(rf"(^|[/;]){layer}(_\d+)?/", ops.ALL_SUPPORTED, None, "no_quantize")
-    # Its progress bars cannot all be switched off, and it keeps intermediate tensors because it has to.
+    elif quantize == "int4":
+        quantizer.add_dynamic_config(_BLOCKS, ops.FULLY_CONNECTED, 4, qtyping.QuantGranularity.BLOCKWISE_32)
+    return quantizer
+
+
+@contextlib.contextmanager
+def _silence():
+    """Its progress bars cannot all be switched off, and it keeps intermediate tensors because it has to."""
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors", UserWarning)
-        ranges = quantizer.calibrate(rows, num_threads=os.cpu_count() or 1) if quantize == "int8" else None
-        quantizer.quantize(ranges, serialize_to_path=os.fspath(destination), enable_progress_report=False)
+        yield
