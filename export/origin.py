@@ -43,6 +43,11 @@ def add_to_litert(path: Path, description: str) -> None:
 
 def tokenizer_hash(path: str | os.PathLike) -> str | None:
     """The hash of the tokenizer that the artifact's model was trained with; None where the artifact does not say."""
+    return read(path).get("tokenizer_hash")
+
+
+def read(path: str | os.PathLike) -> dict:
+    """What `describe` says of an artifact; nothing where it does not have it."""
     path = Path(path)
     try:
         if path.is_dir():
@@ -50,6 +55,7 @@ def tokenizer_hash(path: str | os.PathLike) -> str | None:
         else:
             with zipfile.ZipFile(path) as archive:
                 text = archive.read(FILE).decode()
-        return json.loads(text)["tokenizer_hash"]
-    except (FileNotFoundError, zipfile.BadZipFile, KeyError, ValueError, TypeError):
-        return None
+        found = json.loads(text)
+    except (FileNotFoundError, zipfile.BadZipFile, KeyError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

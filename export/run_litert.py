@@ -28,7 +28,7 @@ def main(artifact, folder, asked):
     import_seconds = time.time() - importing
     rows = SimpleNamespace(**runpy.run_path(os.path.join(os.path.dirname(os.path.abspath(__file__)), "verify_rows.py")))
 
-    interpreter = opener(artifact, num_threads=request["threads"])
+    interpreter = opener(model_path=artifact, num_threads=request["threads"])
     report, answers, first_answer = {"signatures": {}}, {}, None
     for name, asked_for in request["signatures"].items():
         columns = rows.load_columns(request[asked_for["form"]])

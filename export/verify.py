@@ -107,8 +107,9 @@ class _Plan:
 
 def verify_artifacts(
     artifacts: Sequence[str | os.PathLike],
-    trial_at: Callable[[int | None], Trial],
+    trial_at: Callable[[int], Trial],
     tokenizer_hash: str,
+    max_length: int,
     limits: Limits | None = None,
     *,
     threads: int = 2,
@@ -118,8 +119,9 @@ def verify_artifacts(
 
     Args:
       artifacts: SavedModel folders and .tflite files.
-      trial_at: the examples for signatures that take rows of at most so many tokens; None for the model's own length.
+      trial_at: the examples cut to so many tokens.
       tokenizer_hash: of the model's tokenizer; an artifact made for another one is refused.
+      max_length: the tokens that the model's texts are cut to; an artifact may cut them to fewer.
       threads: of the LiteRT interpreter.
 
     Returns:
@@ -141,19 +143,17 @@ def verify_artifacts(
         _check_tokenizer(artifact.path, tokenizer_hash)
     trial_at = functools.cache(trial_at)
     limits = limits or Limits()
-    if limits.given and not trial_at(None).labelled:
+    if limits.given and not trial_at(max_length).labelled:
         raise ValueError(
-            f"Expected examples with labels, by which to tell the {trial_at(None).metric} of an artifact. Received: "
-            "examples without; give labelled ones, or leave the limits of the figure out."
+            f"Expected examples with labels, by which to tell the {trial_at(max_length).metric} of an artifact. "
+            "Received: examples without; give labelled ones, or leave the limits of the figure out."
         )
     results = []
     for number, artifact in enumerate(found):
         if progress:
             progress(number, len(found), {})
         plans = _plans(artifact)
-        lengths = {plan.length for plan in plans} - {None}
-        trial = trial_at(min(lengths, default=None))
-        results += _verified(artifact, plans, trial, limits, threads)
+        results += _verified(artifact, plans, trial_at(_length(artifact, plans, max_length)), limits, threads)
     return results
 
 
@@ -174,6 +174,13 @@ def _plans(artifact: Artifact) -> list[_Plan]:
             f"Expected signatures in {artifact.path}. Received: none; export the model again with keras_bert.export."
         )
     return plans
+
+
+def _length(artifact: Artifact, plans: Sequence[_Plan], max_length: int) -> int:
+    """What to cut examples to, so that every signature of an artifact sees them whole."""
+    fixed = [plan.length for plan in plans if plan.length is not None]
+    cuts = any(plan.form != "ids" for plan in plans)  # what takes strings cuts them itself
+    return min([origin.read(artifact.path).get("max_length", max_length) if cuts else max_length, *fixed])
 
 
 def _is_named(one: tuple[int, str, Signature]) -> bool:

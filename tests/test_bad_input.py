@@ -126,7 +126,7 @@ FAILURES = [
     ("export pretrained --to saved_model --out new/1", "Expected a model for a task: classifier, .* 'pretraining'"),
     (
         "export classifier --to saved_model --out new/1 --max-length 999",
-        "at most [0-9]+, the model's max_position_embed",
+        "at most [0-9]+, the model's max_position",
     ),
     ("export classifier --to litert --out new.tflite --lengths 999", "Expected max_length from 3 to"),
     ("export classifier --to litert --out new.tflite --keep-float block_9", "Received: .*block_9"),

@@ -11,9 +11,17 @@ from cli_runs import ROOT, TRAINING, hidden, make_data, make_launcher, run
 
 from keras_bert import config, head_layers
 from keras_bert.checkpoints import convert, load, source
-from keras_bert.cli import arguments, console, corpus_arguments, finetune_arguments, pretrain_arguments
+from keras_bert.cli import (
+    arguments,
+    console,
+    corpus_arguments,
+    export_arguments,
+    finetune_arguments,
+    pretrain_arguments,
+)
 from keras_bert.cli.arguments import COMMANDS, FLAGS
 from keras_bert.cli.recipe import with_recipe
+from keras_bert.export import litert
 from keras_bert.training import corpus, distribution, masking, pretrain, schedules, squad, tables, tasks
 from keras_bert.training.pretrain import PretrainSettings
 from keras_bert.training.settings import FinetuneSettings
@@ -30,6 +38,7 @@ def test_lists_of_choices_are_those_of_the_packages():
     assert set(arguments.PRECISIONS) == set(distribution.PRECISIONS)
     assert arguments.COLUMNS == tables.COLUMNS
     assert tuple(tasks.TASKS) == finetune_arguments.FINETUNE_TASKS
+    assert export_arguments.QUANTIZATIONS == litert.QUANTIZATIONS
 
 
 def test_flags_of_finetune_are_the_settings():

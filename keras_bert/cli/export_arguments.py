@@ -52,7 +52,7 @@ VERIFY_FLAGS = {
 
 # Copies of what the package of exporters defines, which a test compares: importing it takes seconds.
 ARTIFACT_FORMATS = ("saved_model", "litert")
-QUANTIZATIONS = ("none", "float16", "dynamic")
+QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int4")
 
 
 def _lengths(text: str) -> list[int]:
@@ -80,14 +80,28 @@ EXPORT_FLAGS = {
     },
     "--quantize": {
         "choices": QUANTIZATIONS,
-        "help": "LiteRT's weights: none (float32), float16, or dynamic (int8, activations as they come) (default: "
-        "none)",
+        "help": "LiteRT's weights: none (float32), float16, dynamic (int8, activations as they come), int8 "
+        "(activations too, in ranges from --calibration) or int4 (default: none)",
     },
     "--lengths": {
         "metavar": "N,...",
         "type": _lengths,
         "help": "the lengths of rows that a LiteRT file takes, a signature each; texts are padded to the next one "
         "(default: rows of any length)",
+    },
+    "--strings": {
+        "action": "store_true",
+        "help": "a LiteRT file that takes strings, with the tokenizer inside, for interpreters with TensorFlow Text's "
+        "ops",
+    },
+    "--calibration": {
+        "metavar": "FILE",
+        "type": _name,
+        "help": "a hundred examples like those to come, in the form of finetune's --dev, for --quantize int8",
+    },
+    "--mediapipe": {
+        "action": "store_true",
+        "help": "metadata in the LiteRT file, with which MediaPipe's TextClassifier or TextEmbedder load it as it is",
     },
     "--keep-float": {
         "metavar": "LAYER",

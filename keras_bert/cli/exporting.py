@@ -11,17 +11,25 @@ from keras_bert.atomic import atomic_file, atomic_folder
 from keras_bert.checkpoints import ModelFolder, find_checkpoint
 from keras_bert.cli.errors import UsageError
 from keras_bert.cli.finetuning import check_columns, load_task
-from keras_bert.cli.trials import read_examples, verify_on
+from keras_bert.cli.trial_rows import encoded_rows, first_examples
+from keras_bert.cli.trials import at_length, read_examples, verify_on
 from keras_bert.export import Limits, format_table, save_litert, save_saved_model
+from keras_bert.export.mediapipe_metadata import add_mediapipe_metadata
 from keras_bert.export.verify_inspect import artifact_name
+from keras_bert.export.verify_rows import stack
 from keras_bert.text import Preprocessor
+from keras_bert.training.task import Task
 
 # Which formats a flag is for: given for another one, it would have no effect.
 _FLAGS = {
     "quantize": ("litert",),
     "lengths": ("litert",),
+    "strings": ("litert",),
+    "calibration": ("litert",),
     "keep_float": ("litert",),
+    "mediapipe": ("litert",),
 }
+_MOST_CALIBRATION_ROWS = 128
 
 
 def export(arguments, console) -> int:
@@ -32,9 +40,9 @@ def export(arguments, console) -> int:
     task, folder = load_task(find_checkpoint(arguments.model), arguments.task)
     if arguments.max_length:
         _check_length(arguments.max_length, folder)
-        folder = dataclasses.replace(folder, max_length=arguments.max_length)
-        task.max_length = arguments.max_length
-    write = _writer(folder, arguments)
+        task = at_length(task, arguments.max_length)
+        folder = dataclasses.replace(folder, max_length=task.max_length, options=task.options)
+    write = _writer(task, folder, arguments)
     if arguments.to == "saved_model" and not out.name.isdigit():
         console.say(f"TF Serving looks for a number: {out / '1'} would be the first version of a model {out.name}")
     console.say(f"export: {task.name} to {arguments.to} ...")
@@ -58,20 +66,42 @@ def export(arguments, console) -> int:
     return 0
 
 
-def _writer(folder: ModelFolder, arguments) -> Callable[[Path], None]:
+def _writer(task: Task, folder: ModelFolder, arguments) -> Callable[[Path], None]:
     """What writes the artifact to a path that it is given."""
     if arguments.to == "litert":
         lengths = arguments.lengths and (arguments.lengths[0] if len(arguments.lengths) == 1 else arguments.lengths)
-        return lambda path: save_litert(
-            folder, path, arguments.quantize or "none", max_length=lengths, keep_float=arguments.keep_float or ()
-        )
+        rows = _calibration_rows(task, arguments) if arguments.calibration else None
+
+        def write(path: Path) -> None:
+            save_litert(
+                folder,
+                path,
+                arguments.quantize or "none",
+                max_length=lengths,
+                inputs="text" if arguments.strings else "ids",
+                calibration=rows,
+                keep_float=arguments.keep_float or (),
+            )
+            if arguments.mediapipe:
+                add_mediapipe_metadata(path, folder)
+
+        return write
     preprocessor = Preprocessor(folder.tokenizer, folder.max_length)
     return lambda path: save_saved_model(folder.model, preprocessor, path, labels=folder.labels)
 
 
+def _calibration_rows(task: Task, arguments) -> dict:
+    """The first of the examples as the model's inputs, filled up to the longest."""
+    examples, _ = read_examples(task, arguments.calibration, arguments.columns)
+    features = task.encode(examples, labelled=task.name == "masked_lm")  # whose tokens are hidden for it
+    features = first_examples(features, _MOST_CALIBRATION_ROWS)
+    columns, _ = encoded_rows(task, features)
+    return {name: stack(rows) for name, rows in columns.items()}
+
+
 def _check_flags(arguments) -> None:
     given = [name for name, formats in _FLAGS.items() if getattr(arguments, name) and arguments.to not in formats]
-    limits = [name for name in ("min_metric", "max_drop", "columns") if getattr(arguments, name) is not None]
+    limits = [name for name in ("min_metric", "max_drop") if getattr(arguments, name) is not None]
     if given:
         raise UsageError(
             f"Expected flags that --to {arguments.to} knows. Received: {_listed(given)}, which would have no effect; "
@@ -79,6 +109,15 @@ def _check_flags(arguments) -> None:
         )
     if limits and not arguments.verify_data:
         raise UsageError(f"Expected --verify-data FILE with {_listed(limits)}. Received: {_listed(limits)} without it.")
+    if arguments.columns and not arguments.verify_data and not arguments.calibration:
+        raise UsageError(
+            "--columns names columns of --verify-data and --calibration. Received: --columns without them."
+        )
+    if bool(arguments.calibration) != (arguments.quantize == "int8"):
+        raise UsageError(
+            "Expected --calibration FILE with --quantize int8, whose ranges come from it, and with nothing else. "
+            f"Received: --quantize {arguments.quantize or 'none'} {'with' if arguments.calibration else 'without'} it."
+        )
 
 
 def _listed(names: list[str]) -> str:

@@ -79,9 +79,9 @@ def _read_masks(logits: list[np.ndarray], hidden: list[np.ndarray], positions: l
     }
 
 
-def first_rows(features: Features, count: int) -> Features:
-    """The first rows of features that have one row an example."""
-    splits = features.encoding.row_splits[: count + 1]
+def first_examples(features: Features, count: int) -> Features:
+    """The features of the first examples; what else they map stays that of all."""
+    splits = features.encoding.row_splits[: count * features.group + 1]
     values = {name: value[: splits[-1]] for name, value in features.encoding.values.items()}
     targets = {name: value[:count] for name, value in features.targets.items()}
-    return Features(Encoding(values, splits), targets)
+    return Features(Encoding(values, splits), targets, features.group, features.mapping)

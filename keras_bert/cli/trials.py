@@ -12,7 +12,7 @@ import numpy as np
 from keras_bert.checkpoints import ModelFolder
 from keras_bert.cli.console import Progress
 from keras_bert.cli.trial_answers import agreement, answers_of
-from keras_bert.cli.trial_rows import encoded_rows, first_rows, keras_outputs, task_outputs
+from keras_bert.cli.trial_rows import encoded_rows, first_examples, keras_outputs, task_outputs
 from keras_bert.cli.trial_spans import SPAN_TASKS, SpanJudge
 from keras_bert.export.saved_model import in_float32
 from keras_bert.export.verify import Columns, Judgement, Limits, Trial, compare, verify_artifacts
@@ -56,23 +56,23 @@ def verify_on(
         artifacts,
         lambda length: make_trial(task, model, examples, labelled, length),
         folder.tokenizer.hash,
+        task.max_length,
         limits,
         progress=progress,
     )
 
 
-def make_trial(task: Task, model: keras.Model, examples, labelled: bool, length: int | None = None) -> Trial:
+def make_trial(task: Task, model: keras.Model, examples, labelled: bool, length: int) -> Trial:
     """The examples as artifacts take them, cut to `length` tokens, and what the Keras model says of them.
 
     Args:
       model: in float32.
       examples, labelled: from `read_examples`.
-      length: None for the task's own.
     """
-    task = _cut_to(task, length)
+    task = at_length(task, length)
     features = task.encode(examples, labelled=labelled)
     if task.name == "masked_lm":
-        features = first_rows(features, max(_MOST_LOGITS // (model.output.shape[-1] * task.max_length), 1))
+        features = first_examples(features, max(_MOST_LOGITS // (model.output.shape[-1] * task.max_length), 1))
     ids, hidden = encoded_rows(task, features)
     expected = keras_outputs(task, model, ids)
     if task.name in _PROBABILITIES:
@@ -102,9 +102,9 @@ def make_trial(task: Task, model: keras.Model, examples, labelled: bool, length:
     return Trial(ids, strings, expected, per_token, judge, judge_strings, task.metric, labelled, task.maximize)
 
 
-def _cut_to(task: Task, length: int | None) -> Task:
+def at_length(task: Task, length: int) -> Task:
     """The task for rows of at most so many tokens."""
-    if length is None or length >= task.max_length:
+    if length == task.max_length:
         return task
     options = dict(task.options)
     if task.uses_windows:
