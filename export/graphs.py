@@ -46,3 +46,26 @@ def in_float32(model: keras.Model) -> keras.Model:
     copy = keras.models.clone_model(model, clone_function=clone)
     copy.set_weights(model.get_weights())
     return copy
+
+
+def check_model(model: keras.Model) -> None:
+    """Raises unless `model` is one from a `build_*` function, on TensorFlow."""
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "Expected Keras to run on TensorFlow, whose graph is what gets exported. Received: backend "
+            f"{keras.backend.backend()!r}. Save the model and load it with KERAS_BACKEND=tensorflow in the environment."
+        )
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"Expected a keras.Model from a build function such as build_classifier. Received: {model!r}")
+    inputs, outputs = getattr(model, "input", None), getattr(model, "output", None)
+    outputs = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
+    if not isinstance(inputs, dict) or not {*IDS} <= {*inputs}:
+        raise ValueError(
+            f"Expected a model from a build function such as build_classifier, with inputs {', '.join(IDS)}. Received: "
+            f"model {model.name!r} with inputs {sorted(inputs) if isinstance(inputs, dict) else inputs}"
+        )
+    if not all(isinstance(output, keras.KerasTensor) for output in outputs):
+        raise ValueError(
+            f"Expected a model whose outputs are tensors, each with a name. Received: model {model.name!r}, which has "
+            "lists of them; build its encoder without output_hidden_states and output_attentions."
+        )

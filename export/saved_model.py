@@ -1,154 +1,138 @@
-"""A classifier as a SavedModel that takes strings, for TF Serving and anything else that loads one.
+"""A model of any task as a SavedModel that takes strings, for TF Serving and anything else that loads one.
 
-It holds the weights and two traced functions. What loads it needs tensorflow and tensorflow_text (TF Serving has the
+It holds the weights and traced functions. What loads it needs tensorflow and tensorflow_text (TF Serving has the
 latter's kernels built in), and neither keras nor keras_bert.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
 from keras_bert.atomic import atomic_folder
+from keras_bert.checkpoints import ModelFolder
 from keras_bert.encoder import config_of
 from keras_bert.export import origin
+from keras_bert.export.graphs import IDS, check_model, in_float32, traced, write_signatures
+from keras_bert.export.served import Served, ServedClassifier, ServedRegression, served_of
 from keras_bert.text import Preprocessor
 
-IDS = ("input_ids", "token_type_ids", "attention_mask")
+__all__ = ["IDS", "check_labels", "check_preprocessor", "in_float32", "save_saved_model", "traced", "write_signatures"]
+
 # TF Serving leaves the folder assets.extra alone: it is where a client finds what belongs to the model.
 LABELS_FILE = os.path.join("assets.extra", "labels.txt")
+# What TF Serving's Classify and Regress look for (tensorflow_serving/apis/classification.proto, regression.proto).
+_METHODS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"}
+# Registered by TensorFlow Text, as is what begins with "TFText>", and built into TF Serving.
+_TEXT_OPS = {"FastBertNormalize", "FastWordpieceTokenizeWithOffsets"}
 # Ops that call back into the Python process that made the graph: they are in TensorFlow's core and run nowhere else.
 _PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
 
-def save_saved_model(
-    model: keras.Model,
-    preprocessor: Preprocessor,
-    path: str | os.PathLike,
-    labels: Sequence[str] | None = None,
-) -> None:
-    """Writes a classifier as a SavedModel with a signature on strings and one on ids.
+def save_saved_model(folder: ModelFolder, path: str | os.PathLike, *old, labels=None) -> None:
+    """Writes a model as a SavedModel that answers strings.
 
-    `serving_default` takes "text", strings `(B,)`, tokenizes them, truncates at the preprocessor's `max_length` and
-    pads to the longest of the batch, whatever the preprocessor's own padding. `ids` takes "input_ids",
-    "token_type_ids" and "attention_mask", int32 `(B, S)` with S at least 1. Both return "logits" and "probabilities",
-    float32 `(B, C)`, and with `labels` also "label", the most probable one, strings `(B,)`. B may be 0.
+    `serving_default` takes strings, `(B,)`: "text"; "text" and "text_pair" of a model for pairs; "question" and
+    "context"; or "question" and "choices", `(B, C)`, with "" where a question has fewer. It tokenizes them, truncates
+    at the folder's `max_length` or makes windows of what is longer, and returns what a client can use as it is, see the
+    classes in served.py, served_entities.py, served_answers.py and served_masks.py. `examples` says the same of
+    serialized tf.Examples, "examples" `(B,)`, with features of the same names. `ids` takes the model's own inputs and
+    returns its outputs, float32, those of padding being 0, and of classes "probabilities" as well. A classifier has
+    `classify` and a regressor `regress`, in the form that TF Serving's endpoints of these names want.
+
+    B may be 0 and rows of any length: products are computed over real tokens alone (unpadded.py), and memory does not
+    grow with the batch but for what comes in and out.
 
     Args:
-      model: from `build_classifier`. Its float32 weights are written; under mixed precision the products, too, become
+      folder: the model, from a `build_*` function, with its task, tokenizer, length and labels, as
+        `load_model_folder` gives it. Its float32 weights are written; under mixed precision the products, too, become
         float32.
-      preprocessor: what the model was trained with.
       path: the folder; for TF Serving, `<model name>/<version number>`. A SavedModel that is there is replaced when the
         new one is complete.
-      labels: the names of the C classes in the order of the logits, written to `assets.extra/labels.txt` as well.
 
-    The tokenizer's hash is written to `assets.extra/keras_bert.json`.
+    Labels are written to `assets.extra/labels.txt` as well, the tokenizer's hash to `assets.extra/keras_bert.json`.
 
     Raises:
-      ValueError: model, preprocessor and labels do not fit each other, or `path` is something else than a SavedModel.
+      ValueError: model, tokenizer and labels do not fit each other, the task has no answers, or `path` is something
+        else than a SavedModel.
     """
-    check_classifier(model)
-    check_preprocessor(model, preprocessor)
-    if labels is not None:
-        check_labels(labels, model.output.shape[-1])
+    if old:
+        folder, path = ModelFolder(folder, path.tokenizer, "classifier", path.max_length, labels), old[0]
+    if not isinstance(folder, ModelFolder):
+        raise TypeError(f"Expected a keras_bert ModelFolder, as from load_model_folder. Received: {folder!r}")
+    check_model(folder.model)
+    preprocessor = Preprocessor(folder.tokenizer, folder.max_length)
+    check_preprocessor(folder.model, preprocessor)
+    served = served_of(folder)
+    if folder.labels is not None:
+        check_labels(folder.labels, folder.model.output.shape[-1])
     _check_destination(path)
 
-    model = in_float32(model)
-    prepare = Preprocessor(preprocessor.tokenizer, preprocessor.max_length, padding="longest")
-
-    def answer(ids: dict) -> dict:
-        outputs = classifier_outputs(model, ids)
-        if labels is not None:
-            outputs["label"] = tf.gather(tf.constant(list(labels)), tf.argmax(outputs["logits"], axis=-1))
-        return outputs
-
-    def from_text(text):
-        return answer(prepare(text))
-
-    def from_ids(input_ids, token_type_ids, attention_mask):
-        return answer(dict(zip(IDS, (input_ids, token_type_ids, attention_mask), strict=True)))
-
-    signatures = {
-        "serving_default": traced(from_text, [tf.TensorSpec([None], tf.string, name="text")]),
-        "ids": traced(from_ids, ids_specs(None, None)),
-    }
+    signatures = make_signatures(served)
     for signature in signatures.values():
         _check_ops(signature)
     with atomic_folder(path) as new:
         write_signatures(str(new), signatures)
-        origin.add_to_saved_model(new, origin.describe(preprocessor, labels))
-        if labels is not None:
-            (new / LABELS_FILE).write_bytes("".join(f"{label}\n" for label in labels).encode())
+        _name_methods(str(new), [name for name in _METHODS if name in signatures])
+        origin.add_to_saved_model(new, origin.describe(preprocessor, folder.labels))
+        if folder.labels is not None:
+            (new / LABELS_FILE).write_bytes("".join(f"{label}\n" for label in folder.labels).encode())
 
 
-def classifier_outputs(model: keras.Model, ids: dict) -> dict:
-    """What a classifier's artifacts return: "logits" and "probabilities", float32 `(B, C)`."""
-    logits = model(ids, training=False)
-    return {"logits": tf.identity(logits, name="logits"), "probabilities": tf.nn.softmax(logits, name="probabilities")}
+def make_signatures(served: Served) -> dict:
+    """The concrete functions of a SavedModel by name."""
+    columns, names = served.text_specs(), served.ids_specs()
+
+    def from_text(*texts):
+        return served.answers(dict(zip(columns, texts, strict=True)))
+
+    def from_ids(*ids):
+        outputs = served.outputs(dict(zip(names, ids, strict=True)))
+        return {**outputs, **served.probabilities(outputs)}
+
+    answers = traced(from_text, list(columns.values()))
+
+    def from_examples(serialized):
+        parsed = tf.io.parse_example(serialized, {name: _feature(spec) for name, spec in columns.items()})
+        texts = [value.to_tensor("") if isinstance(value, tf.RaggedTensor) else value for value in parsed.values()]
+        return answers(*texts)
+
+    def classify(serialized):
+        found = from_examples(serialized)
+        return {"classes": found["labels"], "scores": found["scores"]}
+
+    def regress(serialized):
+        return {"outputs": from_examples(serialized)["value"]}
+
+    signatures = {
+        "serving_default": answers,
+        "ids": traced(from_ids, list(names.values())),
+        "examples": traced(from_examples, [tf.TensorSpec([None], tf.string, name="examples")]),
+    }
+    serialized = [tf.TensorSpec([None], tf.string, name="inputs")]
+    if isinstance(served, ServedClassifier):
+        signatures["classify"] = traced(classify, serialized)
+    if isinstance(served, ServedRegression):
+        signatures["regress"] = traced(regress, serialized)
+    return signatures
 
 
-def ids_specs(batch: int | None, length: int | None) -> list[tf.TensorSpec]:
-    """The input signature of a function on ids; None is any size."""
-    return [tf.TensorSpec([batch, length], tf.int32, name=name) for name in IDS]
+def _feature(spec):
+    if spec.shape.rank == 1:
+        return tf.io.FixedLenFeature([], tf.string)
+    return tf.io.RaggedFeature(tf.string, row_splits_dtype=tf.int64)
 
 
-def traced(function: Callable, specs: list[tf.TensorSpec]):
-    """The concrete function of `function` for inputs of these shapes, without custom gradients.
-
-    Keras' LayerNormalization has one. A SavedModel would carry it as a function for each use, or warn at every load
-    that it does not; nobody trains through these functions.
-    """
-
-    def inference_only(*inputs):
-        outputs = function(*inputs)
-        for op in tf.compat.v1.get_default_graph().get_operations():
-            if "_gradient_op_type" in op.node_def.attr:
-                op._clear_attr("_gradient_op_type")
-        return outputs
-
-    return tf.function(inference_only, autograph=False, input_signature=specs).get_concrete_function()
-
-
-def write_signatures(path: str, signatures: dict) -> None:
-    """Writes a SavedModel that holds these concrete functions and the variables that they read, nothing else."""
-    module = tf.Module()
-    # By the function, not by the model: seed generators and a compiled model's optimizer stay out.
-    module.weights = list({v.ref(): v for signature in signatures.values() for v in signature.variables}.values())
-    tf.saved_model.save(module, path, signatures=signatures)
-
-
-def in_float32(model: keras.Model) -> keras.Model:
-    """The model itself, or a copy that computes in float32 of one that uses mixed precision."""
-    if all(layer.compute_dtype == "float32" for layer in model.layers if layer.weights):
-        return model
-
-    def clone(layer):
-        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
-
-    copy = keras.models.clone_model(model, clone_function=clone)
-    copy.set_weights(model.get_weights())
-    return copy
-
-
-def check_classifier(model: keras.Model) -> None:
-    """Raises unless `model` is what the exporters can write."""
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "Expected Keras to run on TensorFlow, whose graph is what gets exported. Received: backend "
-            f"{keras.backend.backend()!r}. Save the model and load it with KERAS_BACKEND=tensorflow in the environment."
-        )
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"Expected a keras.Model from build_classifier. Received: {model!r}")
-    output = getattr(model, "output", None)
-    names = sorted(model.input) if isinstance(getattr(model, "input", None), dict) else None
-    if names != sorted(IDS) or not isinstance(output, keras.KerasTensor) or len(output.shape) != 2:
-        raise ValueError(
-            f"Expected a model from build_classifier: inputs {', '.join(IDS)}, and logits (B, C) as its only output. "
-            f"Received: model {model.name!r} with inputs {names} and output {output}"
-        )
+def _name_methods(path, names):
+    """Says of signatures which of TF Serving's methods they are for; what saves them calls all of them "predict"."""
+    if names:
+        updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(path)
+        for name in names:
+            updater.replace_method_name(signature_key=name, method_name=_METHODS[name], tags="serve")
+        updater.save()
 
 
 def check_preprocessor(model: keras.Model, preprocessor: Preprocessor) -> None:
@@ -194,10 +178,20 @@ def _check_destination(path):
 
 def _check_ops(signature):
     graph = signature.graph.as_graph_def()
+    functions = {function.signature.name for function in graph.library.function}
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-    refused = sorted({f"{node.op} ({node.name})" for node in nodes if node.op in _PYTHON_OPS})
-    if refused:
+    places: dict[str, str] = {}
+    for node in nodes:
+        if node.op in _PYTHON_OPS or not (_is_known(node.op) or node.op in functions):
+            places.setdefault(node.op, node.name)
+    if places:
+        refused = ", ".join(f"{op} ({name})" for op, name in sorted(places.items()))
         raise ValueError(
-            "Expected a model of TensorFlow ops only, which run wherever a SavedModel is loaded. Received: a call into "
-            f"Python at {', '.join(refused)}. Replace it with ops of keras.ops or tensorflow."
+            "Expected a model of TensorFlow's and TensorFlow Text's ops only, which run wherever a SavedModel is "
+            f"loaded. Received: {refused}, which calls into Python or is some other library's. Replace it with ops of "
+            "keras.ops or tensorflow."
         )
+
+
+def _is_known(op):
+    return hasattr(tf.raw_ops, op) or op in _TEXT_OPS or op.startswith("TFText>")

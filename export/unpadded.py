@@ -77,7 +77,7 @@ def in_chunks(ids: dict, head: Head, per_row: dict, per_token: dict) -> dict:
         costs = (tf.range(batch - start) + 1) * lengths[start:]
         count = tf.maximum(tf.math.count_nonzero(costs <= CHUNK_TOKENS, dtype=tf.int32), 1)
         rows = order[start : start + count]
-        longest = lengths[start + count - 1]
+        longest = tf.reduce_max(tf.concat([lengths[start : start + count], [1]], axis=0))
         part = {name: tf.gather(value, rows) for name, value in ids.items()}
         for name in ("input_ids", "token_type_ids", "attention_mask"):
             part[name] = part[name][:, :longest]
@@ -88,7 +88,10 @@ def in_chunks(ids: dict, head: Head, per_row: dict, per_token: dict) -> dict:
             *(array.write(step, outputs[name]) for array, name in zip(arrays, shapes, strict=True)),
         )
 
-    _, _, *arrays = tf.while_loop(lambda start, *_: start < batch, body, (0, 0, *arrays), parallel_iterations=1)
+    # Once even where there are no rows: there has to be something to concatenate.
+    _, _, *arrays = tf.while_loop(
+        lambda start, step, *_: (start < batch) | (step == 0), body, (0, 0, *arrays), parallel_iterations=1
+    )
     found = {name: array.concat() for name, array in zip(shapes, arrays, strict=True)}
     back = tf.math.invert_permutation(order)
     whole = {name: tf.gather(found[name], back) for name in per_row}
@@ -160,7 +163,8 @@ def dense(layer: keras.layers.Dense, x: tf.Tensor) -> tf.Tensor:
 
 def layer_norm(layer: keras.layers.LayerNormalization, x: tf.Tensor) -> tf.Tensor:
     """LayerNorm over the last axis of a matrix."""
-    mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+    mean = tf.reduce_mean(x, axis=-1, keepdims=True)
+    variance = tf.reduce_mean(tf.math.squared_difference(x, mean), axis=-1, keepdims=True)
     return tf.nn.batch_normalization(x, mean, variance, layer.beta.value, layer.gamma.value, layer.epsilon)
 
 

@@ -16,18 +16,24 @@ from tiny_classifier import (
     shared_classifier,
 )
 
-from keras_bert.export import save_saved_model, saved_model
-from keras_bert.export.saved_model import classifier_outputs
-from keras_bert.text import Preprocessor, Tokenizer
+import keras_bert as kb
+from keras_bert.export import save_saved_model
+from keras_bert.text import Tokenizer
 
 # Registered by TensorFlow Text, as is what begins with "TFText>", and built into TF Serving.
 TEXT_OPS = {"FastBertNormalize", "FastWordpieceTokenizeWithOffsets"}
 
 
+def folder(model=None, labels=LABELS, **fields):
+    tokenizer = fields.pop("tokenizer", None) or preprocessor().tokenizer
+    fields = {"max_length": MAX_LENGTH, **fields}
+    return kb.ModelFolder(model or shared_classifier(), tokenizer, "classifier", labels=labels, **fields)
+
+
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("served") / "model" / "1"
-    save_saved_model(shared_classifier(), preprocessor(), path, LABELS)
+    save_saved_model(folder(), path)
     return path
 
 
@@ -51,7 +57,7 @@ def nodes(path):
 def test_strings_get_keras_probabilities_and_labels(signatures):
     expected = probabilities(shared_classifier(), TEXTS)
     outputs = answer(signatures, TEXTS)
-    assert sorted(outputs) == ["label", "logits", "probabilities"]
+    assert sorted(outputs) == ["label", "labels", "logits", "probabilities", "scores"]
     assert outputs["probabilities"].dtype == outputs["logits"].dtype == np.float32
     np.testing.assert_allclose(outputs["probabilities"], expected, atol=1e-5)
     np.testing.assert_allclose(keras.ops.softmax(outputs["logits"]), expected, atol=1e-5)
@@ -83,21 +89,50 @@ def test_an_empty_batch_gets_an_empty_answer(signatures):
     assert outputs["logits"].shape == (0, 3)
 
 
-def test_padding_is_to_the_longest_of_the_batch_even_if_the_preprocessor_pads_further(tmp_path, monkeypatch):
-    lengths = []
+def test_examples_get_what_strings_get(signatures):
+    serialized = [example(text=text) for text in TEXTS]
+    expected = answer(signatures, TEXTS)
+    outputs = {name: value.numpy() for name, value in signatures["examples"](examples=tf.constant(serialized)).items()}
+    assert sorted(outputs) == sorted(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(outputs[name], value)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="text .* is required but could not be found"):
+        signatures["examples"](examples=tf.constant([example(txt="a")]))
 
-    def spy(model, ids):
-        lengths.append(ids["input_ids"].shape[1])
-        return classifier_outputs(model, ids)
 
-    monkeypatch.setattr(saved_model, "classifier_outputs", spy)
-    fixed = Preprocessor(Tokenizer(VOCABULARY), max_length=MAX_LENGTH, padding="max_length")
-    save_saved_model(shared_classifier(), fixed, tmp_path / "1")
-    assert lengths == [None, None]  # of strings and of ids: as long as the batch needs
+def example(**texts):
+    features = {
+        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[text.encode()])) for name, text in texts.items()
+    }
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+
+def test_classify_and_regress_have_the_form_that_tf_serving_wants(signatures, path, tmp_path):
+    expected = answer(signatures, TEXTS)
+    serialized = tf.constant([example(text=text) for text in TEXTS])
+    outputs = signatures["classify"](inputs=serialized)
+    np.testing.assert_array_equal(outputs["classes"], expected["labels"])
+    np.testing.assert_array_equal(outputs["scores"], expected["scores"])
+
+    save_saved_model(folder(classifier(num_classes=1), None, problem_type="regression"), tmp_path / "1")
+    regressor = tf.saved_model.load(str(tmp_path / "1")).signatures
+    values = regressor["regress"](inputs=serialized)["outputs"]
+    np.testing.assert_array_equal(values, answer(regressor, TEXTS)["value"])
+    for folder_, names in ((path, {"classify"}), (tmp_path / "1", {"regress"})):
+        graphs = saved_model_pb2.SavedModel.FromString((folder_ / "saved_model.pb").read_bytes()).meta_graphs
+        methods = {name: found.method_name for name, found in graphs[0].signature_def.items() if name[:2] != "__"}
+        assert {name for name in methods if methods[name] == f"tensorflow/serving/{name}"} == names
+        others = {"serving_default", "ids", "examples"}
+        assert {methods[name] for name in others} == {"tensorflow/serving/predict"}
+        assert {*methods} == names | others
+
+
+def test_classes_without_names_are_numbers(tmp_path):
+    save_saved_model(folder(labels=None), tmp_path / "1")
     outputs = answer(tf.saved_model.load(str(tmp_path / "1")).signatures, TEXTS)
-    assert sorted(outputs) == ["logits", "probabilities"]
+    expected = probabilities(shared_classifier(), TEXTS).argmax(axis=1)
+    assert outputs["label"].astype(int).tolist() == expected.tolist()
     assert [file.name for file in (tmp_path / "1" / "assets.extra").iterdir()] == ["keras_bert.json"]
-    np.testing.assert_allclose(outputs["probabilities"], probabilities(shared_classifier(), TEXTS), atol=1e-5)
 
 
 def test_labels_lie_beside_the_graph(path):
@@ -117,7 +152,7 @@ def test_the_graph_holds_what_serving_needs_and_no_more(path):
 def test_mixed_precision_is_exported_as_float32(tmp_path):
     model = classifier(dtype="mixed_bfloat16")
     model.set_weights(shared_classifier().get_weights())
-    save_saved_model(model, preprocessor(), tmp_path / "1")
+    save_saved_model(folder(model, None), tmp_path / "1")
     outputs = answer(tf.saved_model.load(str(tmp_path / "1")).signatures, TEXTS)
     np.testing.assert_allclose(outputs["probabilities"], probabilities(shared_classifier(), TEXTS), atol=1e-5)
 
@@ -130,7 +165,7 @@ def test_a_failed_export_leaves_the_old_one(path, monkeypatch):
 
     monkeypatch.setattr(tf.saved_model, "save", fail)
     with pytest.raises(OSError, match="No space left"):
-        save_saved_model(shared_classifier(), preprocessor(), path)
+        save_saved_model(folder(), path)
     monkeypatch.undo()
     assert os.listdir(path.parent) == ["1"]
     outputs = answer(tf.saved_model.load(str(path)).signatures, ["cat"])
@@ -148,25 +183,25 @@ def test_a_failed_export_leaves_the_old_one(path, monkeypatch):
 )
 def test_labels_that_do_not_fit_are_refused(tmp_path, labels, message):
     with pytest.raises(ValueError, match=message):
-        save_saved_model(shared_classifier(), preprocessor(), tmp_path / "1", labels)
+        save_saved_model(folder(labels=labels), tmp_path / "1")
     assert not os.listdir(tmp_path)
 
 
 def test_what_does_not_belong_together_is_refused(tmp_path):
-    model, tokenizer = shared_classifier(), Tokenizer(VOCABULARY)
+    model, others = shared_classifier(), Tokenizer([*VOCABULARY, "more"])
     cases = [
-        (model, Preprocessor(tokenizer, max_length=41), "max_length of at most 40"),
-        (model, Preprocessor(Tokenizer([*VOCABULARY, "more"]), max_length=9), "Received: one of 39 pieces"),
-        (keras.Model(model.input, {"logits": model.output}), preprocessor(), "logits .* as its only output"),
-        (keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]), preprocessor(), "inputs None"),
+        (folder(max_length=41), "max_length of at most 40"),
+        (folder(tokenizer=others), "Received: one of 39 pieces"),
+        (folder(keras.Model(model.input, [model.output])), "outputs are tensors, each with a name"),
+        (folder(keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])), "inputs None"),
     ]
-    for wrong_model, wrong_preprocessor, message in cases:
+    for wrong, message in cases:
         with pytest.raises(ValueError, match=message):
-            save_saved_model(wrong_model, wrong_preprocessor, tmp_path / "1")
-    with pytest.raises(TypeError, match="Expected a keras_bert Preprocessor"):
-        save_saved_model(model, tokenizer, tmp_path / "1")
+            save_saved_model(wrong, tmp_path / "1")
+    with pytest.raises(TypeError, match="Expected a keras_bert ModelFolder"):
+        save_saved_model(model, tmp_path / "1")
     with pytest.raises(TypeError, match="Expected labels as a list"):
-        save_saved_model(model, preprocessor(), tmp_path / "1", "abc")
+        save_saved_model(folder(labels="abc"), tmp_path / "1")
 
 
 def test_something_else_at_the_destination_is_left_alone(tmp_path):
@@ -175,7 +210,7 @@ def test_something_else_at_the_destination_is_left_alone(tmp_path):
     (tmp_path / "file").write_text("irreplaceable")
     for name in ("thesis", "file"):
         with pytest.raises(ValueError, match="something else"):
-            save_saved_model(shared_classifier(), preprocessor(), tmp_path / name)
+            save_saved_model(folder(), tmp_path / name)
     assert (tmp_path / "thesis" / "chapter_1.txt").read_text() == (tmp_path / "file").read_text() == "irreplaceable"
 
 
@@ -187,5 +222,5 @@ class CallsPython(keras.layers.Layer):
 def test_a_model_that_calls_into_python_is_refused(tmp_path):
     model = shared_classifier()
     odd = keras.Model(model.input, CallsPython(name="calls_python")(model.output))
-    with pytest.raises(ValueError, match=r"call into Python at EagerPyFunc \(.*calls_python"):
-        save_saved_model(odd, preprocessor(), tmp_path / "1")
+    with pytest.raises(ValueError, match=r"EagerPyFunc \(.*calls_python.*calls into Python"):
+        save_saved_model(folder(odd), tmp_path / "1")

@@ -148,7 +148,7 @@ def test_entities_are_those_of_predict(scheme, max_length):
 QUESTIONS = ["the cat?", "a b c d e f g h i j k l m n o p q r s t u v w x y z?", "好？"]
 CONTEXTS = [
     "The cat sat on the mat.",
-    "é ü \U0001f600 the cat sat on 坏 New York, a mat. " * 12,
+    " ".join(f"{first}é {second}\U0001f600 {first}{second}坏" for first in "abcd" for second in LETTERS[::3]),
     "我爱北京，天安门很好。",
 ]
 
@@ -171,7 +171,7 @@ def test_answers_are_those_of_predict(options, seed):
         assert list(zip(texts, answers["start"][row], answers["end"][row], strict=True)) == [c[:3] for c in candidates]
         np.testing.assert_allclose(answers["score"][row], [c[3] for c in candidates], atol=1e-5)
         if options:
-            np.testing.assert_allclose(answers["no_answer_score"][row], found["no_answer_score"], atol=1e-5)
+            np.testing.assert_allclose(answers["no_answer_score"][row], found["no_answer_score"], atol=2e-5)
 
 
 def test_a_context_without_a_token_has_no_answer():
