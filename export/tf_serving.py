@@ -127,7 +127,7 @@ def _signatures(path):
 
 
 def _is_version(folder):
-    return folder.name.isascii() and folder.name.isdigit() and int(folder.name) > 0
+    return folder.name.isascii() and folder.name.isdigit()
 
 
 def _rows(inputs, examples):
