@@ -19,10 +19,9 @@ from keras_bert.export import save_litert, save_saved_model
 
 def main(checkpoint, out, *texts):
     model = kb.load_model_folder(checkpoint)
-    preprocessor = kb.Preprocessor(model.tokenizer, model.max_length)
     saved_model, litert = Path(out, "saved_model", "1"), Path(out, "model.tflite")
-    save_saved_model(model.model, preprocessor, saved_model, labels=model.labels)
-    save_litert(model.model, litert)
+    save_saved_model(model, saved_model)
+    save_litert(model, litert)
 
     # A server sends strings.
     serve = tf.saved_model.load(saved_model).signatures["serving_default"]
@@ -32,6 +31,7 @@ def main(checkpoint, out, *texts):
 
     # A device sends ids.
     on_device = Interpreter(str(litert)).get_signature_runner("serving_default")
+    preprocessor = kb.Preprocessor(model.tokenizer, model.max_length)
     ids = {name: tensor.numpy() for name, tensor in preprocessor(tf.constant(texts)).items()}
     difference = np.abs(on_device(**ids)["probabilities"] - answers["probabilities"]).max()
     print(f"{saved_model} and {litert} differ by at most {difference:.1e} in probability")

@@ -39,8 +39,13 @@ def folder(tmp_path_factory):
     return folder
 
 
+def model_folder(labels=LABELS, tokenizer=None):
+    tokenizer = tokenizer or preprocessor().tokenizer
+    return kb.ModelFolder(shared_classifier(), tokenizer, "classifier", MAX_LENGTH, list(labels))
+
+
 def verified(artifacts, label_ids=None, limits=None):
-    folder = kb.ModelFolder(shared_classifier(), preprocessor().tokenizer, "classifier", MAX_LENGTH, list(LABELS))
+    folder = model_folder()
     columns = {"text": list(TEXTS)} | ({"label": [LABELS[i] for i in label_ids]} if label_ids else {})
     examples = Table("texts", columns, list(range(1, len(TEXTS) + 1)))
     return trials.verify_on(task_of(folder), folder, artifacts, examples, label_ids is not None, limits)
@@ -52,7 +57,7 @@ def keras_label_ids():
 
 def test_artifacts_agree_in_a_process_without_this_package(tmp_path, folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.getcwd())  # where this package is, on the path of the parent only
-    save_saved_model(shared_classifier(), preprocessor(), tmp_path / "1", LABELS)
+    save_saved_model(model_folder(), tmp_path / "1")
     save_litert(shared_classifier(), tmp_path / "int8.tflite", quantize="dynamic")
     # 24 pieces is what the longest of the texts is cut to elsewhere: this file cuts it further.
     save_litert(shared_classifier(), tmp_path / "fixed.tflite", max_length=12)
@@ -110,7 +115,7 @@ def test_limits_of_the_figure(tmp_path, folder):
 def test_another_tokenizer_is_refused_with_both_hashes(tmp_path):
     other = kb.Tokenizer(preprocessor().tokenizer.vocabulary, lowercase=False)
     for_another = kb.Preprocessor(other, preprocessor().max_length)
-    save_saved_model(shared_classifier(), for_another, tmp_path / "1", LABELS)
+    save_saved_model(model_folder(tokenizer=other), tmp_path / "1")
     save_litert(shared_classifier(), tmp_path / "a.tflite", preprocessor=for_another)
     for name in ("1", "a.tflite"):
         assert origin.tokenizer_hash(tmp_path / name) == other.hash
@@ -147,7 +152,7 @@ def test_an_artifact_with_other_classes_is_an_error(tmp_path):
 
 
 def test_labels_in_another_order_are_a_problem(tmp_path):
-    save_saved_model(shared_classifier(), preprocessor(), tmp_path / "1", LABELS[::-1])
+    save_saved_model(model_folder(LABELS[::-1]), tmp_path / "1")
     results = {result["signature"]: result for result in verified([tmp_path / "1"])}
     assert "names another label than that of the greatest" in results["serving_default"]["problem"]
 
