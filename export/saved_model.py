@@ -97,7 +97,8 @@ def make_signatures(served: Served) -> dict:
 
     def from_examples(serialized):
         parsed = tf.io.parse_example(serialized, {name: _feature(spec) for name, spec in columns.items()})
-        texts = [value.to_tensor("") if isinstance(value, tf.RaggedTensor) else value for value in parsed.values()]
+        parsed = [parsed[name] for name in columns]  # it returns them by the alphabet
+        texts = [value.to_tensor("") if isinstance(value, tf.RaggedTensor) else value for value in parsed]
         return answers(*texts)
 
     def classify(serialized):
