@@ -7,7 +7,7 @@ from tiny_classifier import VOCABULARY
 
 import keras_bert as kb
 from keras_bert.cli import trials
-from keras_bert.export import save_litert
+from keras_bert.export import save_litert, save_saved_model
 from keras_bert.training.finetune import evaluate
 from keras_bert.training.settings import FinetuneSettings
 from keras_bert.training.tasks import TASKS
@@ -78,3 +78,25 @@ def test_examples_without_labels_are_compared(tmp_path):
     (result,) = trials.verify_on(task, folder, [tmp_path / "model.tflite"], examples, labelled)
     assert not labelled
     assert (result["ok"], result["value"], result["agreement"]) == (True, None, 1)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_strings_of_every_task(name, tmp_path):
+    task, folder, dev, columns = trained(name, tmp_path)
+    examples, labelled = trials.read_examples(task, dev, columns)
+    save_saved_model(folder, tmp_path / "1")
+    results = {
+        result["signature"]: result for result in trials.verify_on(task, folder, [tmp_path / "1"], examples, labelled)
+    }
+    assert {"serving_default", "ids", "examples"} <= set(results)
+    for result in results.values():
+        assert (result["ok"], result["problem"]) == (True, None)
+        assert result["agreement"] == pytest.approx(1)
+        assert result["max_abs_difference"] < 2e-5
+        assert (result["value"] is None) == (name == "masked_lm" and result["signature"] != "ids")
+        if result["value"] is not None:
+            assert result["value"] == pytest.approx(result["keras_value"], abs=1e-5)
+    assert ("classify" in results, "regress" in results) == (
+        name in ("classifier", "multi_label"),
+        name == "regression",
+    )

@@ -15,9 +15,9 @@ from keras_bert.cli.trial_rows import encoded_rows, first_examples
 from keras_bert.cli.trials import at_length, read_examples, verify_on
 from keras_bert.export import Limits, format_table, save_litert, save_saved_model
 from keras_bert.export.mediapipe_metadata import add_mediapipe_metadata
+from keras_bert.export.tf_serving import write_tf_serving_files
 from keras_bert.export.verify_inspect import artifact_name
 from keras_bert.export.verify_rows import stack
-from keras_bert.text import Preprocessor
 from keras_bert.training.task import Task
 
 # Which formats a flag is for: given for another one, it would have no effect.
@@ -46,24 +46,34 @@ def export(arguments, console) -> int:
     if arguments.to == "saved_model" and not out.name.isdigit():
         console.say(f"TF Serving looks for a number: {out / '1'} would be the first version of a model {out.name}")
     console.say(f"export: {task.name} to {arguments.to} ...")
-    if not arguments.verify_data:
+    if arguments.verify_data:
+        _write_verified(write, out, task, folder, arguments, console)
+    else:
         write(out)
-        print(out)
-        return 0
+    if arguments.to == "saved_model" and out.name.isdigit():
+        write_tf_serving_files(out)
+        console.say(f"{out.absolute().parent / 'SERVING.md'} has the commands that start a server")
+    print(out)
+    return 0
+
+
+def _write_verified(write, out: Path, task: Task, folder: ModelFolder, arguments, console) -> None:
+    """Writes an artifact, prints how it does, and puts it in place when that is good enough."""
     check_columns(type(task), arguments.columns)
     examples, labelled = read_examples(task, arguments.verify_data, arguments.columns)
     limits = Limits(arguments.min_metric, arguments.max_drop)
     # Both leave what is in the place alone until the block ends well.
     with (atomic_file if arguments.to == "litert" else atomic_folder)(out) as new:
         write(new)
-        with console.progress("verify") as progress:
-            results = verify_on(task, folder, [new], examples, labelled, limits, progress)
+        try:
+            with console.progress("verify") as progress:
+                results = verify_on(task, folder, [new], examples, labelled, limits, progress)
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(new), str(out))) from error
         for result in results:
             result["name"] = artifact_name(out.absolute())
         print(format_table(results))
         _check_results(results, out)
-    print(out)
-    return 0
 
 
 def _writer(task: Task, folder: ModelFolder, arguments) -> Callable[[Path], None]:
@@ -86,8 +96,7 @@ def _writer(task: Task, folder: ModelFolder, arguments) -> Callable[[Path], None
                 add_mediapipe_metadata(path, folder)
 
         return write
-    preprocessor = Preprocessor(folder.tokenizer, folder.max_length)
-    return lambda path: save_saved_model(folder.model, preprocessor, path, labels=folder.labels)
+    return lambda path: save_saved_model(folder, path)
 
 
 def _calibration_rows(task: Task, arguments) -> dict:

@@ -13,7 +13,7 @@ from keras_bert.cli.stage import fingerprint
 from keras_bert.cli.trials import verify_on
 from keras_bert.export import save_litert, save_saved_model
 from keras_bert.export.saved_model import check_labels
-from keras_bert.text import Preprocessor, Tokenizer, learn_vocabulary, save_vocabulary
+from keras_bert.text import Tokenizer, learn_vocabulary, save_vocabulary
 from keras_bert.training import baselines, tables, text_files
 from keras_bert.training.classification import Classifier
 from keras_bert.training.finetune import evaluate, finetune, load_start
@@ -122,20 +122,13 @@ def evaluate_stage(
 def export_stage(folder: Path, checkpoint: Path, formats: Sequence[str], progress: Progress) -> dict:
     """Writes saved_model/1, model.tflite and model.int8.tflite, as asked for."""
     model = load_classifier(checkpoint)
-    if model.segments > 1 and "saved_model" in formats:
-        raise ValueError(
-            f"Expected a classifier of single texts for a SavedModel, which takes one string. Received: {checkpoint}, "
-            "which was trained on pairs; export --to litert litert-int8, whose files take ids."
-        )
-    preprocessor = Preprocessor(model.tokenizer, model.max_length)
     for done, name in enumerate(formats):
         progress(done, len(formats), {})
         path = folder / ARTIFACTS[name]
         if name == "saved_model":
-            save_saved_model(model.model, preprocessor, path, labels=model.labels)
+            save_saved_model(model, path)
         else:
-            quantize = "none" if name == "litert" else "dynamic"
-            save_litert(model.model, path, quantize=quantize, preprocessor=preprocessor)
+            save_litert(model, path, quantize="none" if name == "litert" else "dynamic")
     return {"artifacts": [ARTIFACTS[name] for name in formats]}
 
 

@@ -37,8 +37,8 @@ def write_verify_report(summary: Mapping, path: str | os.PathLike) -> None:
         section(
             "Speed",
             _speed(results),
-            "Latency is that of one example at a time; the cold start begins with the process and ends with its first "
-            "answer.",
+            "Examples a second in batches; latency of one example at a time; the cold start begins with the process and "
+            "ends with its first answer.",
         ),
         section("Ops", _ops(results)),
         section("Limits and environment", definitions({"Limits": _given(summary), "Machine": summary["environment"]})),
@@ -69,12 +69,17 @@ def _note(text: str) -> str:
 
 
 def _problems(results: Sequence[Mapping]) -> str:
-    rows = [f"{_names(r)}<td class='text bad'>{escape(r['problem'])}</td></tr>" for r in results if not r["ok"]]
-    return table(["artifact", "signature", "problem"], rows, "artifacts", ["signature", "problem"]) if rows else ""
+    wrong = [result for result in results if not result["ok"]]
+    return "".join(f'<p class="bad">{escape(_title(result))}: {escape(result["problem"])}</p>' for result in wrong)
 
 
 def _names(result: Mapping) -> str:
-    return f'<tr><th scope="row">{escape(result["name"])}</th><td class="text">{escape(result["signature"])}</td>'
+    signature = f'<span class="note">{escape(result["signature"].replace("_", "_\u200b"))}</span>'
+    return f'<tr><th scope="row">{escape(result["name"])}<br>{signature}</th>'
+
+
+def _title(result: Mapping) -> str:
+    return f"{result['name']}, {result['signature']}"
 
 
 def _agreement(results: Sequence[Mapping]) -> str:
@@ -82,16 +87,16 @@ def _agreement(results: Sequence[Mapping]) -> str:
     for result in results:
         verdict = '<td class="good">✓ yes</td>' if result["ok"] else '<td class="bad">✗ no</td>'
         cells = [
-            _difference(result["max_abs_difference"]),
-            _difference(result["mean_abs_difference"]),
-            percent(result["agreement"]),
             _value(result["value"]),
             _value(result["keras_value"]),
+            percent(result["agreement"]),
+            _difference(result["max_abs_difference"]),
+            _difference(result["mean_abs_difference"]),
         ]
         rows.append(f"{_names(result)}{verdict}{_cells(cells)}</tr>")
     metric = _metric(results[0]) if results else "metric"
-    heads = ["artifact", "signature", "verified", "max difference", "mean difference", "agreement", metric, "Keras"]
-    return table(heads, rows, "artifacts", ["signature", "verified"])
+    heads = ["artifact", "verified", metric, "Keras", "agreement", "max difference", "mean difference"]
+    return table(heads, rows, "numbers", ["verified"])
 
 
 def _speed(results: Sequence[Mapping]) -> str:
@@ -99,17 +104,17 @@ def _speed(results: Sequence[Mapping]) -> str:
     rows = []
     for result in results:
         cells = [
-            bytes_text(result["bytes"]),
             f"{result['latency_ms_median']:.2f} ms",
             f"{result['latency_ms_p99']:.2f} ms",
             seconds_text(result["cold_start_seconds"]),
+            bytes_text(result["bytes"]),
+            result["weights"],
             f"{result['batch']}",
         ]
         rate = f"<td>{result['per_second']:,.0f}{bar(result['per_second'] / fastest)}</td>"
-        weights = f'<td class="text">{escape(result["weights"])}</td>'
-        rows.append(f"{_names(result)}{weights}{_cells(cells)}{rate}</tr>")
-    heads = ["artifact", "signature", "weights", "size", "median", "99th percentile", "cold start", "batch", "a second"]
-    return table(heads, rows, "artifacts", ["signature", "weights"])
+        rows.append(f"{_names(result)}{rate}{_cells(cells)}</tr>")
+    heads = ["artifact", "a second", "median", "99th percentile", "cold start", "size", "weights", "batch"]
+    return table(heads, rows, "numbers")
 
 
 def _ops(results: Sequence[Mapping]) -> str:
