@@ -37,8 +37,8 @@ def write_verify_report(summary: Mapping, path: str | os.PathLike) -> None:
         section(
             "Speed",
             _speed(results),
-            "Examples a second in batches; latency of one example at a time; the cold start begins with the process and "
-            "ends with its first answer.",
+            "Examples a second in batches; latency of one example at a time; the cold start begins with the process "
+            "and ends with its first answer.",
         ),
         section("Ops", _ops(results)),
         section("Limits and environment", definitions({"Limits": _given(summary), "Machine": summary["environment"]})),
@@ -74,7 +74,7 @@ def _problems(results: Sequence[Mapping]) -> str:
 
 
 def _names(result: Mapping) -> str:
-    signature = f'<span class="note">{escape(result["signature"].replace("_", "_\u200b"))}</span>'
+    signature = f'<span class="note">{escape(result["signature"])}</span>'
     return f'<tr><th scope="row">{escape(result["name"])}<br>{signature}</th>'
 
 
