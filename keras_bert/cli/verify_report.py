@@ -74,8 +74,9 @@ def _problems(results: Sequence[Mapping]) -> str:
 
 
 def _names(result: Mapping) -> str:
-    signature = f'<span class="note">{escape(result["signature"])}</span>'
-    return f'<tr><th scope="row">{escape(result["name"])}<br>{signature}</th>'
+    # A signature a line, so that a phone shows the figures beside them.
+    lines = ",<br>".join(map(escape, result["signature"].split(", ")))
+    return f'<tr><th scope="row">{escape(result["name"])}<br><span class="note">{lines}</span></th>'
 
 
 def _title(result: Mapping) -> str:
@@ -96,7 +97,7 @@ def _agreement(results: Sequence[Mapping]) -> str:
         rows.append(f"{_names(result)}{verdict}{_cells(cells)}</tr>")
     metric = _metric(results[0]) if results else "metric"
     heads = ["artifact", "verified", metric, "Keras", "agreement", "max difference", "mean difference"]
-    return table(heads, rows, "numbers", ["verified"])
+    return table(heads, rows, "artifacts", ["verified"])
 
 
 def _speed(results: Sequence[Mapping]) -> str:
@@ -114,7 +115,7 @@ def _speed(results: Sequence[Mapping]) -> str:
         rate = f"<td>{result['per_second']:,.0f}{bar(result['per_second'] / fastest)}</td>"
         rows.append(f"{_names(result)}{rate}{_cells(cells)}</tr>")
     heads = ["artifact", "a second", "median", "99th percentile", "cold start", "size", "weights", "batch"]
-    return table(heads, rows, "numbers")
+    return table(heads, rows, "artifacts")
 
 
 def _ops(results: Sequence[Mapping]) -> str:
