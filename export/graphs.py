@@ -7,6 +7,9 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from keras_bert.encoder import config_of
+from keras_bert.text import Preprocessor
+
 IDS = ("input_ids", "token_type_ids", "attention_mask")
 
 
@@ -68,4 +71,21 @@ def check_model(model: keras.Model) -> None:
         raise ValueError(
             f"Expected a model whose outputs are tensors, each with a name. Received: model {model.name!r}, which has "
             "lists of them; build its encoder without output_hidden_states and output_attentions."
+        )
+
+
+def check_preprocessor(model: keras.Model, preprocessor: Preprocessor) -> None:
+    """Raises unless the preprocessor's ids and lengths fit the model."""
+    if not isinstance(preprocessor, Preprocessor):
+        raise TypeError(f"Expected a keras_bert Preprocessor. Received: {preprocessor!r}")
+    config = config_of(model)
+    if preprocessor.max_length > config.max_position_embeddings:
+        raise ValueError(
+            f"Expected a preprocessor with max_length of at most {config.max_position_embeddings}, the model's "
+            f"max_position_embeddings. Received: max_length={preprocessor.max_length}"
+        )
+    if preprocessor.tokenizer.vocab_size > config.vocab_size:
+        raise ValueError(
+            f"Expected a tokenizer of at most {config.vocab_size} pieces, the model's vocab_size. Received: one of "
+            f"{preprocessor.tokenizer.vocab_size} pieces, which is not the tokenizer that the model was trained with."
         )

@@ -13,10 +13,10 @@ from keras_bert.atomic import atomic_file
 from keras_bert.checkpoints import ModelFolder
 from keras_bert.encoder import config_of
 from keras_bert.export import litert_weights, origin
+from keras_bert.export.graphs import IDS, check_model, check_preprocessor, in_float32
 from keras_bert.export.litert_calibration import encoded_rows, fitted
 from keras_bert.export.litert_graph import convert
 from keras_bert.export.litert_quantizer import quantize_file, read_ranges
-from keras_bert.export.saved_model import IDS, check_preprocessor, in_float32
 from keras_bert.text import Preprocessor
 
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int4")
@@ -145,30 +145,6 @@ def raw_outputs(model: keras.Model, ids: dict, problem_type: str | None = None) 
         several = problem_type == "multi_label_classification"
         named["probabilities"] = (tf.sigmoid if several else tf.nn.softmax)(outputs, name="probabilities")
     return named
-
-
-def check_model(model: keras.Model) -> None:
-    """Raises unless `model` is one from a `build_*` function, on TensorFlow."""
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "Expected Keras to run on TensorFlow, whose graph is what gets exported. Received: backend "
-            f"{keras.backend.backend()!r}. Save the model and load it with KERAS_BACKEND=tensorflow in the environment."
-        )
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"Expected a keras.Model from a build function such as build_classifier. Received: {model!r}")
-    inputs = getattr(model, "input", None)
-    outputs = getattr(model, "output", None)
-    outputs = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
-    if not isinstance(inputs, dict) or not {*IDS} <= {*inputs}:
-        raise ValueError(
-            f"Expected a model from a build function such as build_classifier, with inputs {', '.join(IDS)}. Received: "
-            f"model {model.name!r} with inputs {sorted(inputs) if isinstance(inputs, dict) else inputs}"
-        )
-    if not all(isinstance(output, keras.KerasTensor) for output in outputs):
-        raise ValueError(
-            f"Expected a model whose outputs are tensors, each with a name. Received: model {model.name!r}, which has "
-            "lists of them; build its encoder without output_hidden_states and output_attentions."
-        )
 
 
 def input_names(model: keras.Model) -> list[str]:

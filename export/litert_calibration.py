@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_bert.export.saved_model import IDS
+from keras_bert.export.graphs import IDS
 from keras_bert.text import Preprocessor
 
 # Ranges hardly move beyond it, and every row takes as long as the float model.

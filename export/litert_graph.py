@@ -21,7 +21,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tensorflow.lite.python.convert import ConverterError
 
 from keras_bert import layers
-from keras_bert.export.saved_model import traced, write_signatures
+from keras_bert.export.graphs import traced, write_signatures
 
 _WEIGHT = "weight_{}"
 # TensorFlow Text's ops that the tokenizer is made of, as its `tflite_registrar` registers them.

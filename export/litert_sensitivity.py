@@ -12,11 +12,11 @@ from ai_edge_litert.interpreter import Interpreter
 
 from keras_bert.checkpoints import ModelFolder
 from keras_bert.export import litert_weights
+from keras_bert.export.graphs import in_float32
 from keras_bert.export.litert import check_model, ids_signature, input_names
 from keras_bert.export.litert_calibration import encoded_rows
 from keras_bert.export.litert_graph import convert
 from keras_bert.export.litert_quantizer import quantize_file, read_ranges
-from keras_bert.export.saved_model import in_float32
 from keras_bert.text import Preprocessor
 
 QUANTIZATIONS = ("dynamic", "int8", "int4")

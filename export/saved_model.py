@@ -9,18 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-import keras
 import tensorflow as tf
 
 from keras_bert.atomic import atomic_folder
 from keras_bert.checkpoints import ModelFolder
-from keras_bert.encoder import config_of
 from keras_bert.export import origin
-from keras_bert.export.graphs import IDS, check_model, in_float32, traced, write_signatures
+from keras_bert.export.graphs import check_model, check_preprocessor, traced, write_signatures
 from keras_bert.export.served import Served, ServedClassifier, ServedRegression, served_of
 from keras_bert.text import Preprocessor
-
-__all__ = ["IDS", "check_labels", "check_preprocessor", "in_float32", "save_saved_model", "traced", "write_signatures"]
 
 # TF Serving leaves the folder assets.extra alone: it is where a client finds what belongs to the model.
 LABELS_FILE = os.path.join("assets.extra", "labels.txt")
@@ -32,7 +28,7 @@ _TEXT_OPS = {"FastBertNormalize", "FastWordpieceTokenizeWithOffsets"}
 _PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
 
-def save_saved_model(folder: ModelFolder, path: str | os.PathLike, *old, labels=None) -> None:
+def save_saved_model(folder: ModelFolder, path: str | os.PathLike) -> None:
     """Writes a model as a SavedModel that answers strings.
 
     `serving_default` takes strings, `(B,)`: "text"; "text" and "text_pair" of a model for pairs; "question" and
@@ -59,8 +55,6 @@ def save_saved_model(folder: ModelFolder, path: str | os.PathLike, *old, labels=
       ValueError: model, tokenizer and labels do not fit each other, the task has no answers, or `path` is something
         else than a SavedModel.
     """
-    if old:
-        folder, path = ModelFolder(folder, path.tokenizer, "classifier", path.max_length, labels), old[0]
     if not isinstance(folder, ModelFolder):
         raise TypeError(f"Expected a keras_bert ModelFolder, as from load_model_folder. Received: {folder!r}")
     check_model(folder.model)
@@ -134,23 +128,6 @@ def _name_methods(path, names):
         for name in names:
             updater.replace_method_name(signature_key=name, method_name=_METHODS[name], tags="serve")
         updater.save()
-
-
-def check_preprocessor(model: keras.Model, preprocessor: Preprocessor) -> None:
-    """Raises unless the preprocessor's ids and lengths fit the model."""
-    if not isinstance(preprocessor, Preprocessor):
-        raise TypeError(f"Expected a keras_bert Preprocessor. Received: {preprocessor!r}")
-    config = config_of(model)
-    if preprocessor.max_length > config.max_position_embeddings:
-        raise ValueError(
-            f"Expected a preprocessor with max_length of at most {config.max_position_embeddings}, the model's "
-            f"max_position_embeddings. Received: max_length={preprocessor.max_length}"
-        )
-    if preprocessor.tokenizer.vocab_size > config.vocab_size:
-        raise ValueError(
-            f"Expected a tokenizer of at most {config.vocab_size} pieces, the model's vocab_size. Received: one of "
-            f"{preprocessor.tokenizer.vocab_size} pieces, which is not the tokenizer that the model was trained with."
-        )
 
 
 def check_labels(labels: Sequence[str], num_classes: int) -> None:

@@ -14,7 +14,7 @@ from keras_bert.cli.console import Progress
 from keras_bert.cli.trial_answers import agreement, answers_of
 from keras_bert.cli.trial_rows import encoded_rows, first_examples, keras_outputs, task_outputs
 from keras_bert.cli.trial_spans import SPAN_TASKS, SpanJudge
-from keras_bert.export.saved_model import in_float32
+from keras_bert.export.graphs import in_float32
 from keras_bert.export.verify import Columns, Judgement, Limits, Trial, compare, verify_artifacts
 from keras_bert.training import tables
 from keras_bert.training.classification import sigmoid
