@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -85,13 +85,16 @@ def make_trial(task: Task, model: keras.Model, examples, labelled: bool, length:
 
     keras_answers, keras_value = judged(expected)
 
-    def judge(columns: Columns) -> Judgement:
+    def judge(columns: Columns, names: Iterable[str] = tuple(expected)) -> Judgement:
         answers, value = judged(columns)
-        compared = {name: rows for name, rows in expected.items() if name in columns}
+        compared = {name: expected[name] for name in names if name in columns}
         return Judgement(*compare(compared, columns), agreement(task, keras_answers, answers), value, keras_value)
 
     def judge_strings(columns: Columns) -> Judgement:
-        return dataclasses.replace(judge(_raw(task, columns)), problem=_wrong_names(task, columns))
+        raw = _raw(task, columns)
+        # Logits that were read from probabilities say the same, but are not the model's.
+        names = ["probabilities"] if "classes" in columns else list(expected)
+        return dataclasses.replace(judge(raw, names), problem=_wrong_names(task, columns))
 
     if task.name in SPAN_TASKS:
         spans = SpanJudge(task, model, examples, labelled)
