@@ -16,7 +16,7 @@ from keras_bert.export import litert_weights, origin
 from keras_bert.export.graphs import IDS, check_model, check_preprocessor, in_float32
 from keras_bert.export.litert_calibration import encoded_rows, fitted
 from keras_bert.export.litert_graph import convert
-from keras_bert.export.litert_quantizer import quantize_file, read_ranges
+from keras_bert.export.litert_quantizer import INT4_GROUP, quantize_file, read_ranges
 from keras_bert.text import Preprocessor
 
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int4")
@@ -79,6 +79,12 @@ def save_litert(
         check_preprocessor(model, preprocessor)
     if quantize not in QUANTIZATIONS:
         raise ValueError(f"Expected quantize to be one of {QUANTIZATIONS}. Received: {quantize!r}")
+    config = config_of(model)
+    if quantize == "int4" and (config.hidden_size % INT4_GROUP or config.intermediate_size % INT4_GROUP):
+        raise ValueError(
+            f"Expected hidden_size and intermediate_size to be multiples of {INT4_GROUP}, the weights that share a "
+            f"scale in int4. Received: {config.hidden_size} and {config.intermediate_size}; choose quantize='dynamic'."
+        )
     if os.path.isdir(path):
         raise ValueError(f"Expected the name of a file to write. Received: {os.fspath(path)}, which is a folder.")
     lengths = _check_lengths(model, max_length)

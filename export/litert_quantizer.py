@@ -6,6 +6,7 @@ float32: LiteRT has fast kernels for them in float32 only, and a score that is m
 range of int8. Everything outside the blocks has int8 weights, and activations that are quantized as they come.
 
 int4: weights of the blocks in groups of 32 with a scale each, all others int8; activations are quantized as they come.
+Only LiteRT's XNNPACK kernels, which are the default on processors, know such groups.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import re
 import warnings
 from collections.abc import Sequence
 
+INT4_GROUP = 32  # weights that share a scale
 _BLOCKS = r"(^|[/;])block_\d+(_\d+)?/"
 
 

@@ -184,6 +184,12 @@ def test_bad_calibration(arguments, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_int4_needs_sizes_of_whole_groups(tmp_path):
+    model = classifier(hidden_size=48)
+    with pytest.raises(ValueError, match="multiples of 32, .* Received: 48 and 64; choose quantize='dynamic'"):
+        save_litert(model, tmp_path / "model.tflite", "int4")
+
+
 def test_without_the_quantizer_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_quantizer", None)
     with pytest.raises(ImportError, match="quantize='int4' needs ai-edge-quantizer.* choose quantize='dynamic'"):
