@@ -158,3 +158,15 @@ def test_another_models_artifact_is_refused(models, tmp_path):
     out.write_bytes(content[: len(content) // 2])
     outcome = run("verify", model, out, "--data", dev)
     assert "damaged or cut off" in outcome.last_error()
+
+
+def test_a_bundle_that_is_verified(models, tmp_path):
+    model, dev, _ = models("token_classifier")
+    out = tmp_path / "bundle"
+    outcome = run("export", model, "--to", "bundle", "--out", out, "--verify-data", dev)
+    assert outcome.status == 0, outcome.err
+    assert {"model.tflite", "vocab.txt", "labels.txt", "golden.json"} <= {path.name for path in out.iterdir()}
+    assert list(tmp_path.iterdir()) == [out]
+    archive = run("export", model, "--to", "bundle", "--out", tmp_path / "b.zip", "--verify-data", dev)
+    assert archive.status == 2
+    assert "Expected a folder for --out, whose file --verify-data can run" in archive.last_error()

@@ -80,7 +80,9 @@ def test_examples_without_labels_are_compared(tmp_path):
     assert (result["ok"], result["value"], result["agreement"]) == (True, None, 1)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize(
+    "name", [name if name == "question_answerer" else pytest.param(name, marks=pytest.mark.slow) for name in TASKS]
+)
 def test_strings_of_every_task(name, tmp_path):
     task, folder, dev, columns = trained(name, tmp_path)
     examples, labelled = trials.read_examples(task, dev, columns)

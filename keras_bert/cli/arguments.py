@@ -257,7 +257,7 @@ COMMANDS = {
         },
     ),
     "export": Command(
-        "Write a SavedModel that takes strings, or a LiteRT file.",
+        "Write a SavedModel that takes strings, a LiteRT file, or a bundle for an app; what exists is kept.",
         "--to --out",
         f"--task --columns {' '.join(flag for flag in EXPORT_FLAGS if flag not in ('--to', '--out'))}",
         {},
@@ -265,6 +265,7 @@ COMMANDS = {
             "keras-bert export model --to saved_model --out served/1",
             "keras-bert export model --to litert --quantize dynamic --out phone.tflite",
             "keras-bert export model --to litert --quantize dynamic --lengths 32,64,128 --out phone.tflite",
+            "keras-bert export ner --to bundle --quantize int8 --calibration train.conll --out ner-bundle.zip",
             "keras-bert export model --to litert --quantize dynamic --out phone.tflite --verify-data dev.tsv "
             "--max-drop 0.005 --overwrite",
         ),

@@ -51,7 +51,7 @@ VERIFY_FLAGS = {
 }
 
 # Copies of what the package of exporters defines, which a test compares: importing it takes seconds.
-ARTIFACT_FORMATS = ("saved_model", "litert")
+ARTIFACT_FORMATS = ("saved_model", "litert", "bundle")
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int4")
 
 
@@ -66,12 +66,16 @@ def _lengths(text: str) -> list[int]:
 
 
 EXPORT_FLAGS = {
-    "--to": {"choices": ARTIFACT_FORMATS, "help": "a SavedModel for TF Serving, or a LiteRT file for devices"},
+    "--to": {
+        "choices": ARTIFACT_FORMATS,
+        "help": "a SavedModel for TF Serving; a LiteRT file for devices; or a bundle of a LiteRT file, vocabulary, "
+        "labels, a tokenizer in plain Python and golden answers",
+    },
     "--out": {
         "metavar": "PATH",
         "type": _name,
-        "help": "folder of the SavedModel, of which TF Serving wants the last part to be a number, or name of the "
-        ".tflite file",
+        "help": "folder of the SavedModel, of which TF Serving wants the last part to be a number; name of the .tflite "
+        "file; folder or .zip of the bundle",
     },
     "--max-length": {
         "metavar": "N",

@@ -14,6 +14,7 @@ from keras_bert.cli.finetuning import check_columns, load_task
 from keras_bert.cli.trial_rows import encoded_rows, first_examples
 from keras_bert.cli.trials import at_length, read_examples, verify_on
 from keras_bert.export import Limits, format_table, save_litert, save_saved_model
+from keras_bert.export.bundle import save_bundle
 from keras_bert.export.mediapipe_metadata import add_mediapipe_metadata
 from keras_bert.export.tf_serving import write_tf_serving_files
 from keras_bert.export.verify_inspect import artifact_name
@@ -22,11 +23,11 @@ from keras_bert.training.task import Task
 
 # Which formats a flag is for: given for another one, it would have no effect.
 _FLAGS = {
-    "quantize": ("litert",),
-    "lengths": ("litert",),
+    "quantize": ("litert", "bundle"),
+    "lengths": ("litert", "bundle"),
     "strings": ("litert",),
-    "calibration": ("litert",),
-    "keep_float": ("litert",),
+    "calibration": ("litert", "bundle"),
+    "keep_float": ("litert", "bundle"),
     "mediapipe": ("litert",),
 }
 _MOST_CALIBRATION_ROWS = 128
@@ -66,8 +67,9 @@ def _write_verified(write, out: Path, task: Task, folder: ModelFolder, arguments
     with (atomic_file if arguments.to == "litert" else atomic_folder)(out) as new:
         write(new)
         try:
+            artifact = new / "model.tflite" if arguments.to == "bundle" else new
             with console.progress("verify") as progress:
-                results = verify_on(task, folder, [new], examples, labelled, limits, progress)
+                results = verify_on(task, folder, [artifact], examples, labelled, limits, progress)
         except ValueError as error:
             raise ValueError(str(error).replace(str(new), str(out))) from error
         for result in results:
@@ -78,25 +80,24 @@ def _write_verified(write, out: Path, task: Task, folder: ModelFolder, arguments
 
 def _writer(task: Task, folder: ModelFolder, arguments) -> Callable[[Path], None]:
     """What writes the artifact to a path that it is given."""
-    if arguments.to == "litert":
-        lengths = arguments.lengths and (arguments.lengths[0] if len(arguments.lengths) == 1 else arguments.lengths)
-        rows = _calibration_rows(task, arguments) if arguments.calibration else None
+    if arguments.to == "saved_model":
+        return lambda path: save_saved_model(folder, path)
+    lengths = arguments.lengths and (arguments.lengths[0] if len(arguments.lengths) == 1 else arguments.lengths)
+    options = {
+        "quantize": arguments.quantize or "none",
+        "max_length": lengths,
+        "calibration": _calibration_rows(task, arguments) if arguments.calibration else None,
+        "keep_float": arguments.keep_float or (),
+    }
+    if arguments.to == "bundle":
+        return lambda path: save_bundle(folder, path, **options)
 
-        def write(path: Path) -> None:
-            save_litert(
-                folder,
-                path,
-                arguments.quantize or "none",
-                max_length=lengths,
-                inputs="text" if arguments.strings else "ids",
-                calibration=rows,
-                keep_float=arguments.keep_float or (),
-            )
-            if arguments.mediapipe:
-                add_mediapipe_metadata(path, folder)
+    def write(path: Path) -> None:
+        save_litert(folder, path, inputs="text" if arguments.strings else "ids", **options)
+        if arguments.mediapipe:
+            add_mediapipe_metadata(path, folder)
 
-        return write
-    return lambda path: save_saved_model(folder, path)
+    return write
 
 
 def _calibration_rows(task: Task, arguments) -> dict:
@@ -135,11 +136,12 @@ def _listed(names: list[str]) -> str:
 
 def _check_place(out: Path, arguments) -> None:
     """Raises UsageError where something else is, or where an artifact is and nobody said that it may go."""
-    is_file = arguments.to == "litert"
-    if is_file and (out.is_dir() or out.suffix != ".tflite"):
+    if arguments.to == "litert" and (out.is_dir() or out.suffix != ".tflite"):
         raise UsageError(f"Expected the name of a file that ends in .tflite for --out. Received: {out}")
-    if not is_file and out.suffix == ".tflite":
+    if arguments.to != "litert" and out.suffix == ".tflite":
         raise UsageError(f"Expected a folder for --out, since --to is {arguments.to}. Received: {out}")
+    if arguments.to == "bundle" and out.suffix == ".zip" and arguments.verify_data:
+        raise UsageError(f"Expected a folder for --out, whose file --verify-data can run. Received: {out}")
     if out.exists() and not arguments.overwrite and not (out.is_dir() and not os.listdir(out)):
         raise UsageError(
             f"Expected a new name for --out. Received: {out}, which exists; choose another one (for TF Serving the "
