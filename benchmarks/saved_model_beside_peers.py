@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 
-BATCH, THREADS, SENTENCES, PARAGRAPHS = 32, 2, 512, 96
+BATCH, THREADS, COMPARED = 32, 2, 8
 LENGTHS = {"sst2": 128, "squad": 512}  # of KerasHub's preprocessor; the others take them as upper limits
 
 
@@ -33,7 +33,7 @@ def read_texts(arguments) -> dict:
         articles = json.load(file)["data"]
     paragraphs = [paragraph["context"] for article in articles for paragraph in article["paragraphs"]]
     random.Random(0).shuffle(paragraphs)
-    return {"sst2": sentences[:SENTENCES], "squad": paragraphs[:PARAGRAPHS]}
+    return {"sst2": sentences[: arguments.sentences], "squad": paragraphs[: arguments.paragraphs]}
 
 
 def batches(texts):
@@ -53,15 +53,17 @@ def export(arguments, texts):
     import numpy as np
 
     import keras_bert as kb
+    from keras_bert.basic_layers import weights_come_later
     from keras_bert.export import save_saved_model
 
     tokenizer = kb.Tokenizer.from_vocab_file(arguments.vocab)
     config = kb.BertConfig.from_preset("base", vocab_size=tokenizer.vocab_size)
-    model = kb.build_classifier(kb.build_encoder(config), 2)
+    with weights_come_later():
+        model = kb.build_classifier(kb.build_encoder(config), 2)
     rng = np.random.default_rng(0)
-    for weight in model.trainable_weights:  # or biases and LayerNorms would have no say
-        if len(weight.shape) == 1:
-            weight.assign(weight + 0.1 * rng.normal(size=weight.shape))
+    for weight in model.trainable_weights:  # biases and LayerNorms too, or they would have no say
+        scale = 0.02 if len(weight.shape) == 2 else 0.1
+        weight.assign((weight.name == "gamma") + scale * rng.standard_normal(weight.shape, np.float32))
     weight_bytes = sum(4 * int(np.prod(weight.shape)) for weight in model.weights)
     folder = kb.ModelFolder(model, tokenizer, "classifier", 512, ["bad", "good"])
     start = time.perf_counter()
@@ -69,7 +71,7 @@ def export(arguments, texts):
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     prepare = kb.Preprocessor(tokenizer, 512)
-    expected = [model(prepare(texts[name][:BATCH]), training=False).numpy().tolist() for name in LENGTHS]
+    expected = [model(prepare(texts[name][:COMPARED]), training=False).numpy().tolist() for name in LENGTHS]
     return {"export_seconds": seconds, "peak_memory_over_weights": peak / weight_bytes, "expected": expected}
 
 
@@ -88,7 +90,7 @@ def keras_bert(arguments, texts):
         return signature(text=tf.constant(batch))["logits"].numpy()
 
     found = {name: per_second(answer, texts[name]) for name in LENGTHS}
-    logits = np.array([answer(texts[name][:BATCH]) for name in LENGTHS])
+    logits = np.array([answer(texts[name][:COMPARED]) for name in LENGTHS])
     difference = np.abs(logits - np.array(json.loads(arguments.expected))).max()
     return {"per_second": found, "load_to_first_answer_seconds": load_seconds, "difference": float(difference)}
 
@@ -137,6 +139,8 @@ def main() -> None:
     for name in ("vocab", "sst2", "squad"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sentences", type=int, default=512)
+    parser.add_argument("--paragraphs", type=int, default=96)
     for name in ("child", "artifact", "expected"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -146,7 +150,8 @@ def main() -> None:
         return
 
     with tempfile.TemporaryDirectory() as folder:
-        files = [f"--{name}={getattr(arguments, name)}" for name in ("vocab", "sst2", "squad")]
+        given = ("vocab", "sst2", "squad", "sentences", "paragraphs")
+        files = [f"--{name}={getattr(arguments, name)}" for name in given]
 
         def run(name, *more):
             command = [sys.executable, __file__, *files, "--child", name, "--artifact", f"{folder}/1", *more]

@@ -43,9 +43,24 @@ class ServedMaskedLM(Served):
     def answers(self, inputs):
         """As of all tasks, but never with the logits of all masks at once, each of which is a vocabulary."""
         ids, context = self.encode(inputs)
-        shapes = {"ids": [None, self._most], "scores": [None, self._most]}
-        best = in_chunks(ids, lambda chunk: self._best(self.head(chunk)), shapes, {})
-        return self._named(best, context)
+        positions = ids.pop("masked_lm_positions")
+        best = in_chunks(ids, self._best_at_masks, {}, {"ids": [self._most], "scores": [self._most]})  # (B, S, K)
+        return self._named({name: tf.gather(value, positions, batch_dims=1) for name, value in best.items()}, context)
+
+    def _best_at_masks(self, chunk):
+        """The likeliest pieces of those tokens of a chunk that are masks, `(T, K)`; 0 of others.
+
+        However many masks a text has, so many places and no more has its chunk for them.
+        """
+        there = tf.where((chunk.ids["input_ids"] == self.tokenizer.mask_id) & chunk.real)
+        rows, columns = tf.unstack(tf.cast(there, tf.int32), num=2, axis=1)
+        splits = tf.searchsorted(rows, tf.range(tf.shape(chunk.real)[0] + 1))
+        positions = ragged_rows(splits, columns, 0)
+        best = self._best(self.head(chunk._replace(ids={**chunk.ids, "masked_lm_positions": positions})))
+        masks = tf.stack([rows, tf.range(tf.size(rows)) - tf.gather(splits, rows)], axis=1)
+        tokens = tf.expand_dims(tf.gather_nd(chunk.token_of, there), 1)
+        shape = [tf.size(chunk.places), self._most]
+        return {name: tf.scatter_nd(tokens, tf.gather_nd(value, masks), shape) for name, value in best.items()}
 
     def answer(self, outputs, context):
         return self._named(self._best(outputs), context)

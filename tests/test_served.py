@@ -208,6 +208,7 @@ def test_fillings_are_those_of_predict():
     expected = predicted(folder, texts)
     answers = served(folder)(text=[*texts, "no mask", "a " * 30 + "[MASK]"])
     assert (answers["position"][3:] == -1).all()
+    assert served(folder)(text=["no mask"])["tokens"].shape == (1, 0, 5)
     for row, found in enumerate(expected):
         text = texts[row]
         places = [place for place in range(len(text)) if text.startswith("[MASK]", place)]
