@@ -60,8 +60,9 @@ def types_of_products(interpreter):
 def test_int8_computes_the_blocks_products_on_int8(length, quantizer, tmp_path):
     interpreter = save(tmp_path / "int8.tflite", "int8", max_length=length)
     products, floats = types_of_products(interpreter)
-    # Of two blocks: query, key and value; output; two of the feed-forward.
-    assert products.count(("int8", "int8", "int8")) == 8
+    # Of two blocks: query, key and value in one, and the first of the feed-forward; the others end in a sum.
+    assert products.count(("int8", "int8", "int8")) == 4
+    assert products.count(("float32", "int8", "float32")) >= 4
     assert {"BATCH_MATMUL", "SOFTMAX", "RSQRT"} <= floats
     assert "GELU" not in floats
     assert differences(logits_of(interpreter)) < GREATEST["int8"]
@@ -105,7 +106,7 @@ def test_one_layer_stays_float_by_name(quantizer, tmp_path):
     interpreter = save(tmp_path / "one.tflite", "int8", keep_float=["block_1/feed_forward"], max_length=MAX_LENGTH)
     products, floats = types_of_products(interpreter)
     assert products.count(("float32", "float32", "float32")) == 2
-    assert products.count(("int8", "int8", "int8")) == 6
+    assert products.count(("int8", "int8", "int8")) == 3
     assert "GELU" in floats
 
 
@@ -130,7 +131,7 @@ def test_rows_can_be_encoded_already(quantizer, tmp_path):
     model = kb.build_token_classifier(kb.encoder_of(shared_classifier()), 3)
     save_litert(model, tmp_path / "rows.tflite", "int8", calibration=rows)
     products, _ = types_of_products(Interpreter(str(tmp_path / "rows.tflite")))
-    assert products.count(("int8", "int8", "int8")) == 8
+    assert products.count(("int8", "int8", "int8")) == 4
 
 
 def test_rows_are_fitted_to_a_length():
