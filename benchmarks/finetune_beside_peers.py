@@ -73,7 +73,7 @@ RECIPES = {
         "task": "token_classifier",
         "train": "peopledaily_ner/train_first_part.txt.gz",
         "dev": "peopledaily_ner/dev.txt",
-        "rows": 1000,
+        "rows": 3000,
         "settings": {"epochs": 3, "batch-size": 16, "max-length": 128, "learning-rate": 5e-4},
         "scores": ["f1"],
     },
