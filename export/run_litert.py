@@ -19,7 +19,7 @@ del sys.path[0]
 WARM_UP_RUNS = 3
 
 
-def main(artifact, folder, asked):
+def main(artifact, folder, asked, make_opener):
     with open(os.path.join(folder, "request.json"), encoding="utf-8") as file:
         request = json.load(file)
 
@@ -94,4 +94,4 @@ def throughput(run, count, batch, most_seconds):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:], make_opener)

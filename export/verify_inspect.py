@@ -44,7 +44,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact at rest: `kind` is "saved_model" or "litert", `weights` the type of its matrices."""
+    """An artifact at rest: `kind` is "saved_model", "litert" or "onnx", `weights` the type of its matrices."""
 
     path: str
     kind: str
@@ -74,9 +74,11 @@ def inspect_artifact(path: str | os.PathLike) -> Artifact:
     path = os.path.abspath(os.fspath(path))
     kind = artifact_kind(path)
     try:
-        ops, weights, signatures = (_saved_model if kind == "saved_model" else _litert)(path)
+        ops, weights, signatures = _READERS[kind](path)
     except _DAMAGED as error:
-        what = "a whole SavedModel" if kind == "saved_model" else "a whole .tflite file"
+        what = {"saved_model": "a whole SavedModel", "litert": "a whole .tflite file", "onnx": "a whole .onnx file"}[
+            kind
+        ]
         raise ValueError(
             f"Expected {what} at {path}. Received: one that is damaged or cut off ({error}); export the model again."
         ) from error
@@ -92,7 +94,7 @@ def artifact_name(path: str | os.PathLike) -> str:
 
 
 def artifact_kind(path: str | os.PathLike) -> str:
-    """ "saved_model" or "litert", by what is at `path`; raises when it is neither."""
+    """ "saved_model", "litert" or "onnx", by what is at `path`; raises when it is neither."""
     if not os.path.exists(path):
         raise FileNotFoundError(
             f"Expected a SavedModel folder or a .tflite file at {os.fspath(path)}. Received: nothing is there; export "
@@ -105,6 +107,8 @@ def artifact_kind(path: str | os.PathLike) -> str:
                 "the folder that holds it (of TF Serving's layout, the version), or export the model again."
             )
         return "saved_model"
+    if os.path.splitext(path)[1] == ".onnx":  # protocol buffers have no mark
+        return "onnx"
     with open(path, "rb") as file:
         head = file.read(8)
     if head[4:] != _LITERT_IDENTIFIER:
@@ -157,6 +161,22 @@ def _litert(path: str) -> tuple[Counter, str, dict[str, Signature]]:
         name = signature.SignatureKey().decode()
         signatures[name] = Signature(inputs, tuple(outputs), "strings" if strings else "ids")
     return ops, weights, signatures
+
+
+def _onnx(path: str) -> tuple[Counter, str, dict[str, Signature]]:
+    try:
+        import onnx
+    except ImportError as error:
+        raise ImportError("ONNX files are read with onnx and run with onnxruntime: pip install both") from error
+    graph = onnx.load(path).graph
+    inputs = {
+        info.name: tuple(dim.dim_value or None for dim in info.type.tensor_type.shape.dim) for info in graph.input
+    }
+    outputs = tuple(sorted(info.name for info in graph.output))
+    return Counter(node.op_type for node in graph.node), "float32", {"main": Signature(inputs, outputs, "ids")}
+
+
+_READERS = {"saved_model": _saved_model, "litert": _litert, "onnx": _onnx}
 
 
 def _names(enumeration: type) -> dict[int, str]:

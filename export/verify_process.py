@@ -13,9 +13,10 @@ import zipfile
 
 from keras_bert.export.verify_rows import load_report
 
-_SCRIPTS = {"saved_model": "run_saved_model.py", "litert": "run_litert.py"}
+_SCRIPTS = {"saved_model": "run_saved_model.py", "litert": "run_litert.py", "onnx": "run_onnx.py"}
 # tensorflow_text imports Keras itself.
-_ABSENT = {"saved_model": {"keras_bert"}, "litert": {"keras_bert", "keras", "tensorflow"}}
+_ABSENT = {"saved_model": {"keras_bert"}} | dict.fromkeys(("litert", "onnx"), {"keras_bert", "keras", "tensorflow"})
+_PACKAGES = {"saved_model": "tensorflow and tensorflow_text", "litert": "ai_edge_litert", "onnx": "onnxruntime"}
 _SHOWN_LINES = 6
 
 
@@ -28,7 +29,7 @@ def run_artifact(kind: str, path: str, request: dict, timeout_seconds: float) ->
     """
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), _SCRIPTS[kind])
     text_ops = request.get("text_ops", False)
-    packages = "tensorflow and tensorflow_text" if kind == "saved_model" or text_ops else "ai_edge_litert"
+    packages = _PACKAGES["saved_model" if text_ops else kind]
 
     def failure(received, said):
         lines = [line for line in (said or b"").decode("utf-8", "replace").splitlines() if line.strip()]

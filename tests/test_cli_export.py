@@ -170,3 +170,20 @@ def test_a_bundle_that_is_verified(models, tmp_path):
     archive = run("export", model, "--to", "bundle", "--out", tmp_path / "b.zip", "--verify-data", dev)
     assert archive.status == 2
     assert "Expected a folder for --out, whose file --verify-data can run" in archive.last_error()
+
+
+# tf2onnx and what Keras does to make it work with NumPy 2.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_an_onnx_file(models, tmp_path):
+    pytest.importorskip("tf2onnx", reason="tf2onnx is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    model, dev, _ = models("classifier")
+    out = tmp_path / "model.onnx"
+    assert run("export", model, "--to", "onnx", "--out", out).status == 0
+    outcome = run("verify", model, out, "--data", dev, "--out", tmp_path / "proof")
+    assert outcome.status == 0, outcome.err
+    (result,) = json.loads((tmp_path / "proof" / "verify.json").read_text(encoding="utf-8"))["artifacts"]
+    assert (result["kind"], result["agreement"]) == ("onnx", 1)
+    assert result["max_abs_difference"] < 2e-5
+    out.write_bytes(out.read_bytes()[:500])
+    assert "one that is damaged or cut off" in run("verify", model, out, "--data", dev).last_error()

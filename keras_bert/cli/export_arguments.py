@@ -33,7 +33,7 @@ ARTIFACTS = {
     "metavar": "ARTIFACT",
     "type": _name,
     "nargs": "+",
-    "help": "SavedModel folders (of TF Serving's layout, the version) and .tflite files",
+    "help": "SavedModel folders (of TF Serving's layout, the version), .tflite and .onnx files",
 }
 VERIFY_FLAGS = {
     "--data": {"metavar": "FILE", "type": _name, "help": "held-out examples, in the form of finetune's --dev"},
@@ -51,7 +51,7 @@ VERIFY_FLAGS = {
 }
 
 # Copies of what the package of exporters defines, which a test compares: importing it takes seconds.
-ARTIFACT_FORMATS = ("saved_model", "litert", "bundle")
+ARTIFACT_FORMATS = ("saved_model", "litert", "bundle", "onnx")
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int4")
 
 
@@ -69,7 +69,7 @@ EXPORT_FLAGS = {
     "--to": {
         "choices": ARTIFACT_FORMATS,
         "help": "a SavedModel for TF Serving; a LiteRT file for devices; or a bundle of a LiteRT file, vocabulary, "
-        "labels, a tokenizer in plain Python and golden answers",
+        "labels, a tokenizer in plain Python and golden answers; or an ONNX file that takes ids (needs tf2onnx)",
     },
     "--out": {
         "metavar": "PATH",

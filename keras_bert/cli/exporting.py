@@ -16,6 +16,7 @@ from keras_bert.cli.trials import at_length, read_examples, verify_on
 from keras_bert.export import Limits, format_table, save_litert, save_saved_model
 from keras_bert.export.bundle import save_bundle
 from keras_bert.export.mediapipe_metadata import add_mediapipe_metadata
+from keras_bert.export.onnx import save_onnx
 from keras_bert.export.tf_serving import write_tf_serving_files
 from keras_bert.export.verify_inspect import artifact_name
 from keras_bert.export.verify_rows import stack
@@ -30,6 +31,7 @@ _FLAGS = {
     "keep_float": ("litert", "bundle"),
     "mediapipe": ("litert",),
 }
+_SUFFIXES = {"litert": ".tflite", "onnx": ".onnx"}
 _MOST_CALIBRATION_ROWS = 128
 
 
@@ -82,6 +84,8 @@ def _writer(task: Task, folder: ModelFolder, arguments) -> Callable[[Path], None
     """What writes the artifact to a path that it is given."""
     if arguments.to == "saved_model":
         return lambda path: save_saved_model(folder, path)
+    if arguments.to == "onnx":
+        return lambda path: save_onnx(folder, path)
     lengths = arguments.lengths and (arguments.lengths[0] if len(arguments.lengths) == 1 else arguments.lengths)
     options = {
         "quantize": arguments.quantize or "none",
@@ -136,10 +140,13 @@ def _listed(names: list[str]) -> str:
 
 def _check_place(out: Path, arguments) -> None:
     """Raises UsageError where something else is, or where an artifact is and nobody said that it may go."""
-    if arguments.to == "litert" and (out.is_dir() or out.suffix != ".tflite"):
-        raise UsageError(f"Expected the name of a file that ends in .tflite for --out. Received: {out}")
-    if arguments.to != "litert" and out.suffix == ".tflite":
+    suffix = _SUFFIXES.get(arguments.to)
+    if suffix and (out.is_dir() or out.suffix != suffix):
+        raise UsageError(f"Expected the name of a file that ends in {suffix} for --out. Received: {out}")
+    if not suffix and out.suffix in _SUFFIXES.values():
         raise UsageError(f"Expected a folder for --out, since --to is {arguments.to}. Received: {out}")
+    if arguments.to == "onnx" and arguments.verify_data:
+        raise UsageError("--verify-data does not know --to onnx. Export first, then run keras-bert verify.")
     if arguments.to == "bundle" and out.suffix == ".zip" and arguments.verify_data:
         raise UsageError(f"Expected a folder for --out, whose file --verify-data can run. Received: {out}")
     if out.exists() and not arguments.overwrite and not (out.is_dir() and not os.listdir(out)):
