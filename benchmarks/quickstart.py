@@ -34,10 +34,7 @@ def main() -> None:
                 "majority_accuracy": evaluation["majority_accuracy"],
                 "tfidf_logistic_regression_accuracy": evaluation["tfidf_logistic_regression_accuracy"],
                 "artifacts": [
-                    {
-                        name: artifact[name]
-                        for name in ("name", "signature", "bytes", "max_abs_difference", "agreement")
-                    }
+                    {name: artifact[name] for name in ("name", "signature", "bytes", "max_abs_difference", "agreement")}
                     for artifact in summary["artifacts"]
                 ],
             }

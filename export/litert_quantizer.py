@@ -57,8 +57,8 @@ def _quantizer(source, quantize):
         from ai_edge_quantizer import qtyping, quantizer
     except ImportError as error:
         raise ImportError(
-            f"quantize={quantize!r} needs ai-edge-quantizer, which is not installed: pip install ai-edge-quantizer, or "
-            "choose quantize='dynamic'."
+            f"quantize={quantize!r} needs ai-edge-quantizer, which is not installed: pip install "
+            "'keras-bert[quantize]', or choose quantize='dynamic'."
         ) from error
     ops = qtyping.TFLOperationName
     quantizer = quantizer.Quantizer(os.fspath(source))

@@ -57,7 +57,7 @@ def _teach_erfc():
     try:
         from tf2onnx.handler import tf_op
     except ImportError as error:
-        raise ImportError("ONNX files are written with tf2onnx: pip install tf2onnx onnx") from error
+        raise ImportError('ONNX files are written with tf2onnx: pip install "keras-bert[onnx]"') from error
 
     @tf_op("Erfc")
     class Erfc:

@@ -167,7 +167,7 @@ def _onnx(path: str) -> tuple[Counter, str, dict[str, Signature]]:
     try:
         import onnx
     except ImportError as error:
-        raise ImportError("ONNX files are read with onnx and run with onnxruntime: pip install both") from error
+        raise ImportError('ONNX files are read with onnx and onnxruntime: pip install "keras-bert[onnx]"') from error
     graph = onnx.load(path).graph
     inputs = {
         info.name: tuple(dim.dim_value or None for dim in info.type.tensor_type.shape.dim) for info in graph.input

@@ -8,7 +8,7 @@ from test_litert_heads import HEADS, expected_of, filled, inputs_of
 
 from keras_bert.export.onnx import save_onnx
 
-pytest.importorskip("tf2onnx", reason="needs tf2onnx: pip install tf2onnx onnx")
+pytest.importorskip("tf2onnx", reason='needs tf2onnx: pip install "keras-bert[onnx]"')
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
 # tf2onnx and what Keras does to make it work with NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

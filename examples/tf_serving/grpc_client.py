@@ -1,6 +1,6 @@
 """Asks TF Serving over gRPC, with tensorflow-serving-api.
 
-    pip install tensorflow-serving-api
+    pip install "keras-bert[serving]"
     python examples/tf_serving/grpc_client.py sentiment "a lovely film" "two hours that I want back"
 
 TF_SERVING_GRPC is where the server is, localhost:8500 if it is not set.
