@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 READMES = ("README.md", "README.zh-CN.md")
 DOCUMENTS = (*READMES, "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
 # Flags of other programs that the documents mention.
-FOREIGN_FLAGS = {"--help", "--rounds", "--no-deps", "--data"}
+FOREIGN_FLAGS = {"--help", "--rounds", "--no-deps", "--models", "--seconds"}
 
 
 def read(name):
