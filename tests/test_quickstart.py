@@ -138,6 +138,6 @@ def test_changed_settings_run_only_what_depends_on_them(runs, tmp_path, monkeypa
     assert [line.split(":")[0] for line in again.err.splitlines() if "complete already" in line] == STAGES[:3]
     assert [line.split(":")[0] for line in again.err.splitlines() if ": done in" in line] == STAGES[3:]
     assert again.status == 1
-    assert "Expected every artifact to agree with the Keras model. Received: 1 of 4" in again.last_error()
+    assert "Expected every artifact to agree with the Keras model. Received: 1 of 6" in again.last_error()
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert len(summary["finetuning"]["curve"]) == 1
