@@ -37,3 +37,10 @@ def whole_number(least: int, most: int = MOST) -> Callable[[str], int]:
         return value
 
     return read
+
+
+def nonempty(text: str) -> str:
+    """Reads a name or path, which an empty text is not."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a name, got an empty one")
+    return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import NamedTuple
 
-from keras_bert.cli.argument_types import MOST_SEED, whole_number
+from keras_bert.cli.argument_types import MOST_SEED, nonempty, whole_number
 from keras_bert.cli.corpus_arguments import CORPUS_FLAGS
 from keras_bert.cli.export_arguments import ARTIFACTS, EXPORT_FLAGS, MODEL, VERIFY_FLAGS
 from keras_bert.cli.finetune_arguments import DATA_NOTES, FINETUNE_FLAGS, TASK
@@ -55,21 +55,15 @@ def _columns(text: str) -> dict[str, str]:
     return {name: column for name, _, column in pairs}
 
 
-def _name(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("expected a name, got an empty one")
-    return text
-
-
 FLAGS = {
-    "--out": {"metavar": "DIR", "type": _name, "help": "folder to write to; made if it does not exist"},
+    "--out": {"metavar": "DIR", "type": nonempty, "help": "folder to write to; made if it does not exist"},
     "--text": {
         "metavar": "FILE",
-        "type": _name,
+        "type": nonempty,
         "nargs": "+",
         "help": "plain text, a blank line between documents, or Markdown (.md); also .gz; patterns in quotes work",
     },
-    "--vocab": {"metavar": "FILE", "type": _name, "help": "vocab.txt, one piece a line"},
+    "--vocab": {"metavar": "FILE", "type": nonempty, "help": "vocab.txt, one piece a line"},
     "--vocab-size": {"metavar": "N", "type": whole_number(1), "help": "pieces to learn (default %(default)s)"},
     "--unused": {
         "metavar": "N",
@@ -81,16 +75,16 @@ FLAGS = {
     "--preset": {"choices": PRESETS, "help": "size of the model (default %(default)s)"},
     "--checkpoint": {
         "metavar": "DIR",
-        "type": _name,
+        "type": nonempty,
         "help": "model folder that pretrain or finetune wrote, a BERT checkpoint of another format, or a hub id",
     },
     "--train": {
         "metavar": "FILE",
-        "type": _name,
+        "type": nonempty,
         "help": "labelled rows: .tsv, .csv or .jsonl, also .gz, with columns text, label and, if any, text_pair, or "
         "tfds:NAME; other tasks of finetune have others (finetune --help)",
     },
-    "--dev": {"metavar": "FILE", "type": _name, "help": "held-out rows, in the same form as --train"},
+    "--dev": {"metavar": "FILE", "type": nonempty, "help": "held-out rows, in the same form as --train"},
     "--columns": {
         "metavar": "NAME=COLUMN,...",
         "type": _columns,
@@ -136,7 +130,7 @@ FLAGS = {
         "help": "format of the checkpoint, where its files leave room for doubt (default: recognised)",
     },
     "--task": {"choices": TASKS, "help": "what to read of the checkpoint (default: its own head)"},
-    "--revision": {"metavar": "NAME", "type": _name, "help": "branch, tag or commit of a hub id"},
+    "--revision": {"metavar": "NAME", "type": nonempty, "help": "branch, tag or commit of a hub id"},
     "--debug": {"action": "store_true", "help": "show the traceback of an error"},
 }
 
@@ -250,7 +244,7 @@ COMMANDS = {
             "--task": TASK,
             "--input": {
                 "metavar": "FILE",
-                "type": _name,
+                "type": nonempty,
                 "help": "examples in the form of --dev, with or without labels, or .txt, one a line (for "
                 "token_classifier CoNLL, where each line of .txt ends with one of the model's tags)",
             },
@@ -293,8 +287,8 @@ COMMANDS = {
             "keras-bert convert google-bert/bert-base-chinese model --to keras --task encoder",
         ),
         {
-            "source": {"metavar": "SRC", "type": _name, "help": "folder of a checkpoint, or an id on the hub"},
-            "destination": {"metavar": "DST", "type": _name, "help": "new folder to write"},
+            "source": {"metavar": "SRC", "type": nonempty, "help": "folder of a checkpoint, or an id on the hub"},
+            "destination": {"metavar": "DST", "type": nonempty, "help": "new folder to write"},
             "--to": {"choices": WRITTEN_FORMATS, "help": "format to write; hf also writes sentence-transformers"},
         },
     ),
@@ -304,7 +298,7 @@ COMMANDS = {
         "--from --task --revision",
         {},
         ("keras-bert inspect model", "keras-bert inspect google-bert/bert-base-uncased --task classifier"),
-        {"path": {"metavar": "PATH", "type": _name, "help": "folder of a checkpoint, or an id on the hub"}},
+        {"path": {"metavar": "PATH", "type": nonempty, "help": "folder of a checkpoint, or an id on the hub"}},
     ),
 }
 

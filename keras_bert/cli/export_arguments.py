@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
-from keras_bert.cli.argument_types import whole_number
+from keras_bert.cli.argument_types import nonempty, whole_number
 
 
 def _figure(text: str) -> float:
@@ -18,25 +18,19 @@ def _figure(text: str) -> float:
     return value
 
 
-def _name(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("expected a name, got an empty one")
-    return text
-
-
 MODEL = {
     "metavar": "MODEL",
-    "type": _name,
+    "type": nonempty,
     "help": "model folder that finetune wrote, a BERT checkpoint of another format, or a hub id",
 }
 ARTIFACTS = {
     "metavar": "ARTIFACT",
-    "type": _name,
+    "type": nonempty,
     "nargs": "+",
     "help": "SavedModel folders (of TF Serving's layout, the version), .tflite and .onnx files",
 }
 VERIFY_FLAGS = {
-    "--data": {"metavar": "FILE", "type": _name, "help": "held-out examples, in the form of finetune's --dev"},
+    "--data": {"metavar": "FILE", "type": nonempty, "help": "held-out examples, in the form of finetune's --dev"},
     "--min-metric": {
         "metavar": "X",
         "type": _figure,
@@ -73,7 +67,7 @@ EXPORT_FLAGS = {
     },
     "--out": {
         "metavar": "PATH",
-        "type": _name,
+        "type": nonempty,
         "help": "folder of the SavedModel, of which TF Serving wants the last part to be a number; name of the .tflite "
         "file; folder or .zip of the bundle",
     },
@@ -100,7 +94,7 @@ EXPORT_FLAGS = {
     },
     "--calibration": {
         "metavar": "FILE",
-        "type": _name,
+        "type": nonempty,
         "help": "a hundred examples like those to come, in the form of finetune's --dev, for --quantize int8",
     },
     "--mediapipe": {
@@ -109,14 +103,14 @@ EXPORT_FLAGS = {
     },
     "--keep-float": {
         "metavar": "LAYER",
-        "type": _name,
+        "type": nonempty,
         "nargs": "+",
         "help": "layers that stay float32, such as embeddings, block_3 or block_3/feed_forward",
     },
     "--overwrite": {"action": "store_true", "help": "replace what is at --out, once the new artifact is complete"},
     "--verify-data": {
         "metavar": "FILE",
-        "type": _name,
+        "type": nonempty,
         "help": "held-out examples to verify on, in the form of finetune's --dev; an artifact that falls short is not "
         "put in place",
     },

@@ -13,6 +13,7 @@ from pathlib import Path
 from keras_bert.atomic import atomic_file, in_use_by_one
 from keras_bert.cli.console import Console, Progress
 from keras_bert.cli.errors import UsageError
+from keras_bert.training.corpus_records import checksum
 from keras_bert.version import __version__
 
 
@@ -83,16 +84,8 @@ def fingerprint(paths: Iterable[str | os.PathLike]) -> str:
     for path in paths:
         path = Path(path)
         for file in sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]:
-            digest.update(_sha256(file))
+            digest.update(bytes.fromhex(checksum(file)))
     return digest.hexdigest()
-
-
-def _sha256(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.digest()
 
 
 def _hash(path: Path) -> str | None:
