@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tiny_classifier import with_random_weights
 
 import keras_bert as kb
 from keras_bert.export.served import served_of
@@ -32,12 +33,7 @@ def make_model(build, seed=0, **config):
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     config = {"vocab_size": len(VOCABULARY), "max_position_embeddings": 40, **sizes, **config}
     model = build(kb.build_encoder(kb.BertConfig(**config)))
-    random = np.random.default_rng(seed)
-    for weight in model.trainable_weights:
-        matrix = len(weight.shape) == 2
-        gain = 1.0 if "embeddings" in weight.name else 2.0 * weight.shape[0] ** -0.5 if matrix else 0.1
-        weight.assign((weight.name == "gamma") + gain * random.normal(size=weight.shape))
-    return model
+    return with_random_weights(model, seed)
 
 
 def folder_of(build, task, **fields):

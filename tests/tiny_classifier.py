@@ -22,6 +22,16 @@ TEXTS = [
 MAX_LENGTH = 24
 
 
+def with_random_weights(model, seed):
+    """The model with weights, biases and LayerNorms included, that make its outputs depend on every token."""
+    random = np.random.default_rng(seed)
+    for weight in model.trainable_weights:
+        matrix = len(weight.shape) == 2
+        gain = 1.0 if "embeddings" in weight.name else 2.0 * weight.shape[0] ** -0.5 if matrix else 0.1
+        weight.assign((weight.name == "gamma") + gain * random.normal(size=weight.shape))
+    return model
+
+
 def classifier(seed=22, num_classes=3, dtype=None, **config):
     """A classifier whose random weights, biases and LayerNorms included, make the answer depend on the text.
 
@@ -30,12 +40,7 @@ def classifier(seed=22, num_classes=3, dtype=None, **config):
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     config = {"vocab_size": len(VOCABULARY), "max_position_embeddings": 40, **sizes, **config}
     model = kb.build_classifier(kb.build_encoder(kb.BertConfig(**config), dtype=dtype), num_classes)
-    random = np.random.default_rng(seed)
-    for weight in model.trainable_weights:
-        matrix = len(weight.shape) == 2
-        gain = 1.0 if "embeddings" in weight.name else 2.0 * weight.shape[0] ** -0.5 if matrix else 0.1
-        weight.assign((weight.name == "gamma") + gain * random.normal(size=weight.shape))
-    return model
+    return with_random_weights(model, seed)
 
 
 @functools.cache
