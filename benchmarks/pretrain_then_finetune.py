@@ -1,6 +1,6 @@
 """What pretraining is worth: SST-2 from a model pretrained on the text, beside the same model from random weights.
 
-    python benchmarks/pretrain_then_finetune.py --text FILE... --train FILE --dev FILE --out DIR [--steps 4500]
+    python benchmarks/pretrain_then_finetune.py --text FILE... --train FILE --dev FILE --out DIR [--steps 9000]
 
 Runs `keras-bert vocab`, `corpus build`, `pretrain` (and once more for a single step that changes nothing, which leaves
 random weights), and `finetune` from both for every seed. A run that was stopped goes on. Prints one JSON line, with the
@@ -17,19 +17,14 @@ import subprocess
 import time
 
 # A model that two cores get somewhere with in an hour, and hyper-parameters for training it from random weights.
-PRESET, VOCABULARY, LENGTH, BATCH = "mini", 8000, 128, 32
-FINETUNE = [
-    "--epochs",
-    2,
-    "--batch-size",
-    32,
-    "--max-length",
-    64,
-    "--learning-rate",
-    3e-4,
-    "--columns",
-    "text=sentence",
-]
+PRESET, VOCABULARY, LENGTH, BATCH = "mini", 8000, 128, 16
+FINETUNE = {
+    "epochs": 2,
+    "batch-size": 32,
+    "max-length": 64,
+    "learning-rate": 3e-4,
+    "columns": "text=sentence",
+}
 
 
 def main() -> None:
@@ -38,7 +33,7 @@ def main() -> None:
     parser.add_argument("--train", required=True)
     parser.add_argument("--dev", required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--steps", type=int, default=4500)
+    parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
 

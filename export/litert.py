@@ -12,16 +12,16 @@ import tensorflow as tf
 from keras_bert.atomic import atomic_file
 from keras_bert.checkpoints import ModelFolder
 from keras_bert.encoder import config_of
-from keras_bert.export import litert_weights, origin
+from keras_bert.export import litert_buffers, litert_weights, origin
 from keras_bert.export.graphs import IDS, check_model, check_preprocessor, in_float32
-from keras_bert.export.litert_calibration import encoded_rows, fitted
+from keras_bert.export.litert_calibration import encoded_rows, read_ranges
 from keras_bert.export.litert_graph import convert
-from keras_bert.export.litert_quantizer import INT4_GROUP, quantize_file, read_ranges
+from keras_bert.export.litert_quantizer import INT4_GROUP, quantize_to_int4
 from keras_bert.text import Preprocessor
 
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int4")
-# What litert_weights.py writes; for int8 and int4, litert_quantizer.py goes on from float32.
-_KINDS = {"none": "float32", "float16": "float16", "dynamic": "int8", "int8": "float32", "int4": "float32"}
+# What litert_weights.py writes; for int4, litert_quantizer.py goes on from float32.
+_KINDS = {"none": "float32", "float16": "float16", "dynamic": "int8", "int8": "int8", "int4": "float32"}
 INPUTS = ("ids", "text")
 # [CLS], a piece, [SEP].
 _SHORTEST = 3
@@ -51,7 +51,7 @@ def save_litert(
       quantize: what the weights of products and the word embeddings become: "none" leaves them float32; "float16"
         halves the file and computes in float32; "dynamic" makes them int8, and activations are quantized as they come;
         "int8" computes the blocks' products in ranges that come from `calibration`; "int4" takes 4 bits for the blocks'
-        weights. The last two need ai-edge-quantizer (litert_quantizer.py says what stays float32).
+        weights, and needs ai-edge-quantizer. litert_int8.py says what "int8" leaves in float32.
       max_length: None leaves all sizes open, so that a short text costs less than a long one. A number fixes the
         inputs at one text of that many tokens, for runtimes and accelerators that need it; shorter texts are then
         padded. With several numbers the file has a signature `length_N` for each, and one copy of the weights between
@@ -107,17 +107,16 @@ def save_litert(
     graph = convert(model, signatures, text_ops=inputs == "text")
     if len(lengths) > 1:
         _add_default(graph.model, max(lengths, key=lengths.get))
-    content = litert_weights.put_in(graph, lambda v: "float32" if kept(v) else _KINDS[quantize])
+    ranges = read_ranges(model, rows)
+    content = litert_weights.put_in(graph, lambda v: "float32" if kept(v) else _KINDS[quantize], ranges)
     with atomic_file(path) as new:
-        if quantize in ("int8", "int4"):
+        if quantize == "int4":
             with tempfile.TemporaryDirectory(prefix=f".{new.name}", dir=new.parent) as folder:
                 float32 = f"{folder}/float32.tflite"
-                litert_weights.write(content, float32)
-                rows_of = {name: [fitted(row, length) for row in rows] for name, length in lengths.items()}
-                ranges = read_ranges(float32, rows_of) if quantize == "int8" else None
-                quantize_file(float32, new, quantize, keep_float, ranges)
+                litert_buffers.write(content, float32)
+                quantize_to_int4(float32, new, keep_float)
         else:
-            litert_weights.write(content, new)
+            litert_buffers.write(content, new)
         if preprocessor is not None:
             origin.add_to_litert(new, origin.describe(preprocessor))
 

@@ -1,14 +1,17 @@
-"""The user's texts as rows for a LiteRT file's inputs: what the ranges of int8 activations are read from."""
+"""The ranges of int8 activations, and the user's texts as the rows that they are read from."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_bert.export.graphs import IDS
+from keras_bert.layers import EncoderBlock
 from keras_bert.text import Preprocessor
 
 # Ranges hardly move beyond it, and every row takes as long as the float model.
@@ -50,18 +53,43 @@ def encoded_rows(calibration, preprocessor: Preprocessor | None, inputs: Sequenc
     return rows
 
 
-def fitted(row: dict, length: int | None) -> dict:
-    """A row padded with 0 to `length` tokens, or cut so that the [SEP] at its end stays; None leaves it as it is."""
-    if length is None:
-        return row
-    row = dict(row)
-    for name in IDS:
-        values = row[name]
-        cut = values[..., :length].copy()
-        if name == "input_ids" and values.shape[-1] > length:
-            cut[..., -1] = values[..., -1]
-        row[name] = np.pad(cut, [(0, 0)] * (cut.ndim - 1) + [(0, length - cut.shape[-1])])
-    return row
+class ProductRanges(NamedTuple):
+    """The least and the greatest value around a product, each a mean over rows of the row's own.
+
+    A mean, because one row's outlier would cost all others their steps.
+    """
+
+    inputs: tuple[float, float]
+    outputs: tuple[float, float]  # with the bias, before the activation
+    activated: tuple[float, float]
+
+
+def read_ranges(model: keras.Model, rows: Sequence[dict]) -> dict[str, ProductRanges]:
+    """Of the products that litert_int8.py computes on int8, by the paths of their kernels; from Keras in float32."""
+    found: dict[str, list] = {}
+
+    def reading(dense):
+        def call(inputs, training=None):
+            outputs = keras.ops.matmul(inputs, dense.kernel) + dense.bias
+            activated = dense.activation(outputs)
+            tensors = (inputs, outputs, activated)
+            limits = [(float(keras.ops.min(tensor)), float(keras.ops.max(tensor))) for tensor in tensors]
+            found.setdefault(dense.kernel.path, []).append(limits)
+            return activated
+
+        return call
+
+    blocks = [layer for layer in model.layers if isinstance(layer, EncoderBlock)]
+    products = [dense for block in blocks for dense in (block.attention.qkv, block.feed_forward.intermediate)]
+    for dense in products:
+        dense.call = reading(dense)
+    try:
+        for row in rows:
+            model(row, training=False)
+    finally:
+        for dense in products:
+            del dense.call
+    return {path: ProductRanges(*map(tuple, np.mean(limits, axis=0).tolist())) for path, limits in found.items()}
 
 
 def _check_rows(rows, inputs):

@@ -8,6 +8,7 @@ a constant, in the type that was asked for; graphs of several input lengths have
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import os
 import re
@@ -44,6 +45,10 @@ class Graph:
 
     model: schema.ModelT
     weights: dict[tuple[int, int], keras.Variable]
+
+    def copy(self) -> Graph:
+        """One whose weights may be put in a second time."""
+        return Graph(copy.deepcopy(self.model), dict(self.weights))
 
 
 def convert(

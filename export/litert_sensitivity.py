@@ -11,12 +11,12 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_bert.checkpoints import ModelFolder
-from keras_bert.export import litert_weights
+from keras_bert.export import litert_buffers, litert_weights
 from keras_bert.export.graphs import in_float32
 from keras_bert.export.litert import check_model, ids_signature, input_names
-from keras_bert.export.litert_calibration import encoded_rows
+from keras_bert.export.litert_calibration import encoded_rows, read_ranges
 from keras_bert.export.litert_graph import convert
-from keras_bert.export.litert_quantizer import quantize_file, read_ranges
+from keras_bert.export.litert_quantizer import quantize_to_int4
 from keras_bert.text import Preprocessor
 
 QUANTIZATIONS = ("dynamic", "int8", "int4")
@@ -48,25 +48,30 @@ def sensitivity_report(
         model = model.model
     check_model(model)
     rows = encoded_rows(texts, preprocessor, input_names(model))
-    graph = convert(in_float32(model), {"serving_default": ids_signature(model, None)})
-    layers = {}
+    model = in_float32(model)
+    ranges = read_ranges(model, rows) if quantize == "int8" else {}
+    graph = convert(model, {"serving_default": ids_signature(model, None)})
+    # "block_0/attention", "embeddings": only what has weights that can be quantized
+    layers: dict[str, None] = {}
 
-    def note(variable):
-        # "block_0/attention", "embeddings"
-        layers["/".join(variable.path.split("/")[:-1][:2])] = None
+    def write(path, kind_of):
+        litert_buffers.write(litert_weights.put_in(graph.copy(), kind_of, ranges), path)
+
+    def float32_everywhere(variable):
+        layers[_layer_of(variable)] = None
         return "float32"
 
     with tempfile.TemporaryDirectory() as folder:
         float32, other = os.path.join(folder, "float32.tflite"), os.path.join(folder, "other.tflite")
-        litert_weights.write(litert_weights.put_in(graph, note), float32)
-        ranges = read_ranges(float32, {"serving_default": rows}) if quantize == "int8" else None
+        write(float32, float32_everywhere)
         expected = _outputs(float32, rows)
         report = []
         for layer in (None, *layers):
-            others = () if layer is None else [name for name in layers if name != layer]
-            # Outside of the blocks, int8 and int4 are what "dynamic" is.
-            in_block = layer is None or layer.startswith("block_")
-            quantize_file(float32, other, quantize if in_block else "dynamic", others, ranges if in_block else None)
+            # Outside of the blocks, int4 is what "dynamic" is.
+            if quantize == "int4" and (layer is None or layer.startswith("block_")):
+                quantize_to_int4(float32, other, [] if layer is None else [name for name in layers if name != layer])
+            else:
+                write(other, lambda v, layer=layer: "int8" if layer in (None, _layer_of(v)) else "float32")
             differences = np.abs(_outputs(other, rows) - expected)
             report.append(
                 {
@@ -77,6 +82,10 @@ def sensitivity_report(
                 }
             )
     return [report[0], *sorted(report[1:], key=lambda entry: -entry["mean_abs_difference"])]
+
+
+def _layer_of(variable):
+    return "/".join(variable.path.split("/")[:-1][:2])
 
 
 def _outputs(path, rows):

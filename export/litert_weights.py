@@ -2,76 +2,33 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-import flatbuffers
 import keras
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from keras_bert.export.litert_buffers import Weight
+from keras_bert.export.litert_calibration import ProductRanges
 from keras_bert.export.litert_graph import Graph, operator_of
+from keras_bert.export.litert_int8 import fix_ranges
 from keras_bert.export.litert_products import make_fully_connected
 
 # Where there are fewer values, quantizing saves less than it costs: the bound of TensorFlow's converter.
 _FEWEST_VALUES = 1024
-_ALIGNMENT = 16  # of a buffer, in bytes: tflite/schema.fbs, force_align of Buffer.data
-_BITS = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}
-_GREATEST = {"int8": 127, "int4": 7}
 # The versions that know a scale for each row, and int4 (tensorflow/lite/tools/versioning/op_version.cc).
 _ROW_SCALES = {schema.BuiltinOperator.FULLY_CONNECTED: 12, schema.BuiltinOperator.EMBEDDING_LOOKUP: 4}
 
 
-class _Constant(schema.BufferT):
-    """The buffer of a weight or of its transpose; of an integer type, every row of it has a scale.
-
-    Its bytes are computed when they are written, so that no more than one weight is there once more. They start at a
-    multiple of 16, which flatbuffers' Python code does not see to.
-    """
-
-    def __init__(self, variable: keras.Variable, transposed: bool, kind: str):
-        super().__init__()
-        self.variable, self.transposed, self.kind = variable, transposed, kind
-        self.shape = tuple(variable.shape)[:: -1 if transposed else 1]
-        self.nbytes = (int(np.prod(self.shape)) * _BITS[kind] + 7) // 8
-        self.scales = None
-        if kind in _GREATEST:
-            greatest = np.abs(self._floats()).max(axis=1)
-            self.scales = (np.where(greatest == 0, 1, greatest) / _GREATEST[kind]).astype("float32")
-
-    def _floats(self):
-        values = np.asarray(self.variable.value)
-        return values.T if self.transposed else values
-
-    def _bytes(self):
-        values = self._floats()
-        if self.kind == "float16":
-            values = values.astype("float16")
-        elif self.scales is not None:
-            values = np.rint(values / self.scales[:, None]).astype("int8")
-        values = np.ascontiguousarray(values).reshape(-1).view("uint8")
-        if self.kind == "int4":  # two to a byte, the first one in its low half
-            low, high = np.resize(values, (self.nbytes, 2)).T
-            values = (low & 15) | (high << 4)
-        return values
-
-    def Pack(self, builder):
-        # What builder.CreateNumpyVector does, without two more copies.
-        builder.StartVector(1, self.nbytes, _ALIGNMENT)
-        builder.head -= self.nbytes
-        np.frombuffer(builder.Bytes, "uint8")[builder.head :][: self.nbytes] = self._bytes()
-        data = builder.EndVector()
-        schema.BufferStart(builder)
-        schema.BufferAddData(builder, data)
-        return schema.BufferEnd(builder)
-
-
-def put_in(graph: Graph, kind_of: Callable[[keras.Variable], str]) -> schema.ModelT:
+def put_in(
+    graph: Graph, kind_of: Callable[[keras.Variable], str], ranges: Mapping[str, ProductRanges] | None = None
+) -> schema.ModelT:
     """Makes every weight a constant, and returns the graph's own model.
 
     Args:
       kind_of: says for the weight of a product and for a table of embeddings whether it becomes "float32", "float16",
         "int8" or "int4". All other weights, and small ones, are float32.
+      ranges: of products by the paths of their kernels: if these are int8, the products compute on int8 alone.
     """
     model, buffers = graph.model, {}
     transposed = make_fully_connected(graph)
@@ -81,24 +38,15 @@ def put_in(graph: Graph, kind_of: Callable[[keras.Variable], str]) -> schema.Mod
             kind = kind_of(variable)
         key = variable.path, transposed.get((place, tensor), False), kind
         if key not in buffers:
-            model.buffers.append(_Constant(variable, *key[1:]))
+            model.buffers.append(Weight(variable, *key[1:]))
             buffers[key] = len(model.buffers) - 1
         _describe(model.subgraphs[place].tensors[tensor], model.buffers[buffers[key]], buffers[key])
+    fix_ranges(model, ranges or {})
     for index, subgraph in enumerate(model.subgraphs):
         _tell_ops(model, subgraph)
         _drop_unused_tensors(subgraph, [s for s in model.signatureDefs if s.subgraphIndex == index])
     _make_names_unique(model)
     return model
-
-
-def write(model: schema.ModelT, path: str | os.PathLike) -> None:
-    """Writes a model to a file."""
-    size = sum(buffer.nbytes for buffer in model.buffers if isinstance(buffer, _Constant))
-    # Of its full size at once: growing would copy all of it each time.
-    builder = flatbuffers.Builder(size + (4 << 20))
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    with open(path, "wb") as file:
-        file.write(memoryview(builder.Bytes)[builder.Head() :])
 
 
 def _describe(tensor, constant, buffer):
@@ -123,7 +71,8 @@ def _tell_ops(model, subgraph):
         if kind in (schema.TensorType.INT8, schema.TensorType.INT4):
             op.opcodeIndex = operator_of(model, builtin, _ROW_SCALES[builtin])
             if builtin == schema.BuiltinOperator.FULLY_CONNECTED:
-                op.builtinOptions.asymmetricQuantizeInputs = True
+                floats = subgraph.tensors[op.inputs[0]].type == schema.TensorType.FLOAT32
+                op.builtinOptions.asymmetricQuantizeInputs = floats
         elif kind == schema.TensorType.FLOAT16:
             if weight not in dequantize:
                 dequantize[weight] = _dequantized(model, subgraph, weight)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from tiny_classifier import TEXTS, VOCABULARY, classifier, preprocessor, probabilities, shared_classifier
 
-from keras_bert.export import save_litert
+from keras_bert.export import litert_buffers, save_litert
 
 CONFIGS = {
     "relu, one token type, two heads": {"hidden_act": "relu", "type_vocab_size": 1, "num_attention_heads": 2},
@@ -201,3 +201,11 @@ def test_a_folder_or_another_model_is_refused(tmp_path):
         save_litert(shared_classifier(), tmp_path)
     with pytest.raises(TypeError, match="build_classifier"):
         save_litert(tf.Module(), tmp_path / "model.tflite")
+
+
+@pytest.mark.parametrize("quantize", ["none", "float16", "dynamic"])
+def test_weights_written_in_pieces_are_the_same_bytes(quantize, tmp_path, monkeypatch):
+    save_litert(shared_classifier(), tmp_path / "whole.tflite", quantize)
+    monkeypatch.setattr(litert_buffers, "_VALUES", 100)  # three rows of a kernel
+    save_litert(shared_classifier(), tmp_path / "pieces.tflite", quantize)
+    assert (tmp_path / "pieces.tflite").read_bytes() == (tmp_path / "whole.tflite").read_bytes()

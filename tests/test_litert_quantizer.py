@@ -1,4 +1,4 @@
-"""Files with int8 activations and int4 weights, which ai-edge-quantizer makes."""
+"""Files with int8 activations, and with int4 weights, which ai-edge-quantizer makes."""
 
 import logging
 import re
@@ -12,7 +12,7 @@ from tiny_classifier import MAX_LENGTH, TEXTS, classifier, preprocessor, shared_
 
 import keras_bert as kb
 from keras_bert.export import save_litert
-from keras_bert.export.litert_calibration import encoded_rows, fitted
+from keras_bert.export.litert_calibration import encoded_rows, read_ranges
 
 IDS = ("input_ids", "token_type_ids", "attention_mask")
 # Random weights are hard to quantize; a wrong scale or a row too far gives 1 and more.
@@ -29,6 +29,10 @@ def save(path, quantize, **arguments):
     calibration = {"calibration": CALIBRATION} if quantize == "int8" else {}
     save_litert(shared_classifier(), path, quantize, preprocessor=preprocessor(), **calibration, **arguments)
     return Interpreter(str(path))
+
+
+def fitted(row, length):
+    return {name: np.pad(values, ((0, 0), (0, length - values.shape[1]))) for name, values in row.items()}
 
 
 def logits_of(interpreter, signature="serving_default", length=MAX_LENGTH):
@@ -57,18 +61,33 @@ def types_of_products(interpreter):
 
 
 @pytest.mark.parametrize("length", [MAX_LENGTH, None])
-def test_int8_computes_the_blocks_products_on_int8(length, quantizer, tmp_path):
+def test_int8_computes_the_blocks_products_on_int8(length, tmp_path):
     interpreter = save(tmp_path / "int8.tflite", "int8", max_length=length)
     products, floats = types_of_products(interpreter)
     # Of two blocks: query, key and value in one, and the first of the feed-forward; the others end in a sum.
     assert products.count(("int8", "int8", "int8")) == 4
-    assert products.count(("float32", "int8", "float32")) >= 4
+    assert products.count(("float32", "int8", "float32")) == 5  # the four that end in a sum, and the pooler
     assert {"BATCH_MATMUL", "SOFTMAX", "RSQRT"} <= floats
     assert "GELU" not in floats
     assert differences(logits_of(interpreter)) < GREATEST["int8"]
 
 
-def test_no_range_has_the_masks_constant_in_it(quantizer, tmp_path):
+@pytest.mark.parametrize("hidden_act", ["relu", "gelu_new", "silu"])
+def test_int8_knows_other_activations(hidden_act, tmp_path):
+    model = classifier(hidden_act=hidden_act)
+    save_litert(model, tmp_path / "int8.tflite", "int8", preprocessor=preprocessor(), calibration=CALIBRATION)
+    interpreter = Interpreter(str(tmp_path / "int8.tflite"))
+    products, _ = types_of_products(interpreter)
+    assert products.count(("int8", "int8", "int8")) == 4
+    ids = {name: tensor.numpy() for name, tensor in preprocessor()(TEXTS).items()}
+    rows = [{name: values[i : i + 1] for name, values in ids.items()} for i in range(len(TEXTS))]
+    run = interpreter.get_signature_runner("serving_default")
+    found = np.concatenate([run(**row)["logits"] for row in rows])
+    expected = np.concatenate([model(row).numpy() for row in rows])
+    assert np.mean((found - expected) ** 2) < GREATEST["int8"] * np.var(expected)
+
+
+def test_no_range_has_the_masks_constant_in_it(tmp_path):
     interpreter = save(tmp_path / "int8.tflite", "int8", max_length=MAX_LENGTH)
     for tensor in interpreter.get_tensor_details():
         if tensor["dtype"] == np.int8:
@@ -102,10 +121,11 @@ def test_all_layers_stay_float_by_name(quantizer, tmp_path):
     assert differences(logits_of(interpreter)) < 1e-8
 
 
-def test_one_layer_stays_float_by_name(quantizer, tmp_path):
+def test_one_layer_stays_float_by_name(tmp_path):
     interpreter = save(tmp_path / "one.tflite", "int8", keep_float=["block_1/feed_forward"], max_length=MAX_LENGTH)
     products, floats = types_of_products(interpreter)
-    assert products.count(("float32", "float32", "float32")) == 2
+    # Two of the layer, and the token types' and the logits', whose weights are too few to be quantized.
+    assert products.count(("float32", "float32", "float32")) == 4
     assert products.count(("int8", "int8", "int8")) == 3
     assert "GELU" in floats
 
@@ -126,7 +146,7 @@ def test_lengths_share_the_weights(quantize, quantizer, tmp_path):
     assert two - one < 45_000  # a second graph, which is most of so small a file; not the weights, 45 kB more
 
 
-def test_rows_can_be_encoded_already(quantizer, tmp_path):
+def test_rows_can_be_encoded_already(tmp_path):
     rows = {name: tensor.numpy() for name, tensor in preprocessor()(CALIBRATION).items()}
     model = kb.build_token_classifier(kb.encoder_of(shared_classifier()), 3)
     save_litert(model, tmp_path / "rows.tflite", "int8", calibration=rows)
@@ -134,14 +154,22 @@ def test_rows_can_be_encoded_already(quantizer, tmp_path):
     assert products.count(("int8", "int8", "int8")) == 4
 
 
-def test_rows_are_fitted_to_a_length():
-    (row,) = encoded_rows(["The cat sat on the mat."], preprocessor(), IDS)
-    ids = row["input_ids"][0]
-    assert (row["attention_mask"] == 1).all()
-    np.testing.assert_array_equal(fitted(row, 12)["input_ids"][0], [*ids, *[0] * (12 - len(ids))])
-    np.testing.assert_array_equal(fitted(row, 4)["input_ids"][0], [*ids[:3], ids[-1]])
-    assert fitted(row, 4)["attention_mask"].sum() == 4
-    assert fitted(row, None) is row
+def test_ranges_are_those_of_the_layers_values():
+    model = shared_classifier()
+    rows = encoded_rows(CALIBRATION, preprocessor(), IDS)
+    ranges = read_ranges(model, rows)
+    assert set(ranges) == {
+        f"block_{i}/{name}/kernel" for i in (0, 1) for name in ("attention/qkv", "feed_forward/intermediate")
+    }
+    block = model.get_layer("block_0")
+    expected = []
+    for row in rows:
+        x = model.get_layer("embeddings")(row["input_ids"], row["token_type_ids"])[0].numpy()
+        products = x @ block.attention.qkv.kernel.numpy() + block.attention.qkv.bias.numpy()
+        expected.append([(x.min(), x.max()), (products.min(), products.max()), (products.min(), products.max())])
+    np.testing.assert_allclose(ranges["block_0/attention/qkv/kernel"], np.mean(expected, axis=0), rtol=1e-5)
+    gelu = ranges["block_0/feed_forward/intermediate/kernel"].activated
+    assert gelu[0] == pytest.approx(-0.17, abs=0.01)  # the least value of GELU
 
 
 @pytest.mark.parametrize(
