@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import os
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 
@@ -23,6 +21,7 @@ from tensorflow.lite.python.convert import ConverterError
 
 from keras_bert import layers
 from keras_bert.export.graphs import traced, write_signatures
+from keras_bert.quiet import quiet_stderr
 
 _WEIGHT = "weight_{}"
 # TensorFlow Text's ops that the tokenizer is made of, as its `tflite_registrar` registers them.
@@ -127,7 +126,8 @@ def _convert(saved_model: str, signatures: list[str], text_ops: bool) -> bytearr
     # Its metadata is the converter's version; adding it unpacks and packs the whole file once more.
     converter.exclude_conversion_metadata = True
     try:
-        with _quiet_stderr():
+        # Its logs pass by Python's logging, and its warnings are about its own flags.
+        with quiet_stderr(explained=(ConverterError,)):
             return bytearray(converter.convert())
     except ConverterError as error:
         raise ValueError(_refusal(_places(error), str(error))) from error
@@ -196,27 +196,3 @@ def _take_weights_from_inputs(graph: Graph, variables: dict) -> None:
                 graph.weights[signature.subgraphIndex, name.tensorIndex] = variables[name.name.decode()]
                 signature.inputs.remove(name)
         subgraph.inputs = [i for i in subgraph.inputs if (signature.subgraphIndex, i) not in graph.weights]
-
-
-@contextlib.contextmanager
-def _quiet_stderr():
-    """Holds back what C++ code writes to standard error; shown only when the block fails unexpectedly.
-
-    The converter's logs pass by Python's logging, and its warnings are about its own flags.
-    """
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as held_back:
-        os.dup2(held_back.fileno(), 2)
-        try:
-            yield
-        except ConverterError:
-            # It carries everything that was logged about it.
-            raise
-        except BaseException:
-            held_back.seek(0)
-            os.write(terminal, held_back.read())
-            raise
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)

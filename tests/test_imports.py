@@ -54,7 +54,7 @@ def area(name):
 
 
 # What each part of the picture may see of the others. `keras_bert` itself is the list of public names.
-SMALL = {"keras_bert.version", "keras_bert.atomic"}
+SMALL = {"keras_bert.version", "keras_bert.atomic", "keras_bert.quiet"}
 CORE = {
     "keras_bert.config",
     "keras_bert.basic_layers",
@@ -68,6 +68,7 @@ ALLOWED = {
     "keras_bert": CORE | SMALL | {"text", "checkpoints"},
     "keras_bert.version": set(),
     "keras_bert.atomic": set(),
+    "keras_bert.quiet": set(),
     "keras_bert.config": set(),
     "keras_bert.basic_layers": set(),
     "keras_bert.layers": {"keras_bert.basic_layers"},

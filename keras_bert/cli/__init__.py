@@ -6,12 +6,12 @@ import contextlib
 import os
 import signal
 import sys
-import tempfile
 import threading
 
 from keras_bert.cli.arguments import make_parser
 from keras_bert.cli.errors import UsageError, one_line
 from keras_bert.cli.recipe import with_recipe
+from keras_bert.quiet import quiet_stderr
 
 __all__ = ["UsageError", "main"]
 
@@ -32,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with _terminable():
-            with _quiet_stderr(arguments.debug):
+            # What C++ writes while it starts, before its log level counts.
+            with contextlib.nullcontext() if arguments.debug else quiet_stderr():
                 from keras_bert.cli import commands
 
             status = commands.run(arguments)
@@ -94,24 +95,3 @@ def _terminable():
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _quiet_stderr(debug: bool):
-    """Holds back what TensorFlow's C++ code writes while it starts, before its log level counts; shown on an error."""
-    if debug:
-        yield
-        return
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as held_back:
-        os.dup2(held_back.fileno(), 2)
-        try:
-            yield
-        except Exception:
-            held_back.seek(0)
-            os.write(terminal, held_back.read())
-            raise
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
