@@ -19,7 +19,7 @@ import time
 # A model that two cores get somewhere with in an hour, and hyper-parameters for training it from random weights.
 PRESET, VOCABULARY, LENGTH, BATCH = "mini", 8000, 128, 16
 FINETUNE = {
-    "epochs": 2,
+    "epochs": 1,
     "batch-size": 32,
     "max-length": 64,
     "learning-rate": 3e-4,
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--dev", required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--steps", type=int, default=9000)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     arguments = parser.parse_args()
 
     out = arguments.out
