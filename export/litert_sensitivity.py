@@ -30,8 +30,6 @@ def sensitivity_report(
 ) -> list[dict]:
     """Quantizes one layer after the other, all others being float32, and compares the outputs with the float32 file's.
 
-    A BERT-base and ten texts take about two minutes.
-
     Args:
       model, quantize, preprocessor: as for `save_litert`; "dynamic", "int8" or "int4".
       texts: like those that the model will see; or a dict of encoded rows. "int8" takes its ranges from them, too.
