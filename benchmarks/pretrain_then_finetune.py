@@ -5,8 +5,6 @@
 Runs `keras-bert vocab`, `corpus build`, `pretrain` (and once more for a single step that changes nothing, which leaves
 random weights), and `finetune` from both for every seed. A run that was stopped goes on. Prints one JSON line, with the
 seconds that pretraining took by the clock and of the processors.
-
-The masked-LM loss alone leaves the hidden state of [CLS] the same for all texts: fine-tuning has to teach it to read.
 """
 
 import argparse

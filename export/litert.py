@@ -107,7 +107,7 @@ def save_litert(
     graph = convert(model, signatures, text_ops=inputs == "text")
     if len(lengths) > 1:
         _add_default(graph.model, max(lengths, key=lengths.get))
-    ranges = read_ranges(model, rows)
+    ranges = read_ranges(model, rows) if quantize == "int8" else {}
     content = litert_weights.put_in(graph, lambda v: "float32" if kept(v) else _KINDS[quantize], ranges)
     with atomic_file(path) as new:
         if quantize == "int4":

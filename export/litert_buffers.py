@@ -11,8 +11,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 _ALIGNMENT = 16  # of a buffer, in bytes: tflite/schema.fbs, force_align of Buffer.data
-_BITS = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}
-_GREATEST = {"int8": 127, "int4": 7}
+_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 _VALUES = 1 << 20  # that are there once more while they are written
 
 
@@ -41,23 +40,23 @@ class _Late(schema.BufferT):
 
 
 class Weight(_Late):
-    """A variable or its transpose, as "float32", "float16", "int8" or "int4"; of the last two, each row has a scale."""
+    """A variable or its transpose, as "float32", "float16", or "int8" with a scale for each row."""
 
     def __init__(self, variable: keras.Variable, transposed: bool, kind: str):
         super().__init__()
         self.variable, self.transposed, self.kind = variable, transposed, kind
         self.shape = tuple(variable.shape)[:: -1 if transposed else 1]
-        self.nbytes = (int(np.prod(self.shape)) * _BITS[kind] + 7) // 8
+        self.nbytes = int(np.prod(self.shape)) * _BYTES[kind]
         self.scales = None
-        if kind in _GREATEST:
+        if kind == "int8":
             greatest = np.concatenate([np.abs(rows).max(axis=1) for rows in self._rows()])
-            self.scales = (np.where(greatest == 0, 1, greatest) / _GREATEST[kind]).astype("float32")
+            self.scales = (np.where(greatest == 0, 1, greatest) / 127).astype("float32")
 
     def _rows(self):
         """The values in float32, a few rows at a time: a table of words is a quarter of a model."""
         values = np.asarray(self.variable.value)
         values = (values.T if self.transposed else values).reshape(self.shape[0], -1)
-        step = max(_VALUES // values.shape[1], 2) // 2 * 2  # an even number of values in each, for int4
+        step = max(_VALUES // values.shape[1], 1)
         for start in range(0, len(values), step):
             yield values[start : start + step]
 
@@ -70,9 +69,6 @@ class Weight(_Late):
                 scales = self.scales[start : start + len(values), None]
                 start += len(values)
                 values = np.rint(values / scales).astype("int8")
-            if self.kind == "int4":  # two to a byte, the first one in its low half
-                low, high = np.resize(values, ((values.size + 1) // 2, 2)).T
-                values = (low & 15) | (high << 4)
             yield values
 
 

@@ -16,18 +16,18 @@ from keras_bert.export.litert_products import make_fully_connected
 
 # Where there are fewer values, quantizing saves less than it costs: the bound of TensorFlow's converter.
 _FEWEST_VALUES = 1024
-# The versions that know a scale for each row, and int4 (tensorflow/lite/tools/versioning/op_version.cc).
+# The versions that know a scale for each row (tensorflow/lite/tools/versioning/op_version.cc).
 _ROW_SCALES = {schema.BuiltinOperator.FULLY_CONNECTED: 12, schema.BuiltinOperator.EMBEDDING_LOOKUP: 4}
 
 
 def put_in(
-    graph: Graph, kind_of: Callable[[keras.Variable], str], ranges: Mapping[str, ProductRanges] | None = None
+    graph: Graph, kind_of: Callable[[keras.Variable], str], ranges: Mapping[str, ProductRanges]
 ) -> schema.ModelT:
     """Makes every weight a constant, and returns the graph's own model.
 
     Args:
-      kind_of: says for the weight of a product and for a table of embeddings whether it becomes "float32", "float16",
-        "int8" or "int4". All other weights, and small ones, are float32.
+      kind_of: says for the weight of a product and for a table of embeddings whether it becomes "float32", "float16"
+        or "int8". All other weights, and small ones, are float32.
       ranges: of products by the paths of their kernels: if these are int8, the products compute on int8 alone.
     """
     model, buffers = graph.model, {}
@@ -41,7 +41,7 @@ def put_in(
             model.buffers.append(Weight(variable, *key[1:]))
             buffers[key] = len(model.buffers) - 1
         _describe(model.subgraphs[place].tensors[tensor], model.buffers[buffers[key]], buffers[key])
-    fix_ranges(model, ranges or {})
+    fix_ranges(model, ranges)
     for index, subgraph in enumerate(model.subgraphs):
         _tell_ops(model, subgraph)
         _drop_unused_tensors(subgraph, [s for s in model.signatureDefs if s.subgraphIndex == index])
@@ -68,7 +68,7 @@ def _tell_ops(model, subgraph):
             continue
         weight = op.inputs[1]
         kind = subgraph.tensors[weight].type
-        if kind in (schema.TensorType.INT8, schema.TensorType.INT4):
+        if kind == schema.TensorType.INT8:
             op.opcodeIndex = operator_of(model, builtin, _ROW_SCALES[builtin])
             if builtin == schema.BuiltinOperator.FULLY_CONNECTED:
                 floats = subgraph.tensors[op.inputs[0]].type == schema.TensorType.FLOAT32
