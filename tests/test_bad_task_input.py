@@ -167,7 +167,7 @@ COMMANDS = [
         "question_answerer",
         "--out new --columns text=a",
         2,
-        "Expected no --columns, for question_answerer. Received: text",
+        "Expected --columns to name question, context, answers, id, for question_answerer. Received: text",
     ),
     (
         "classifier",

@@ -17,8 +17,9 @@ FLAGS = {
     "seeds": [1, 2, 3],
     "class_weights": {"a b": 2.0, "c=d": 0.5, "e, f": 1.0},
     "freeze": 2,
-    "no_bucketing": True,
-    "xla": False,
+    "bucketing": False,
+    "xla": True,
+    "new_head": False,
     "few_shot": None,
 }
 
@@ -41,16 +42,15 @@ def test_what_is_written_is_read_back(tmp_path):
     path = tmp_path / "recipe.yaml"
     write_recipe(FLAGS, {"metric": "f1_macro", "value": 0.5}, {"python": "3.12"}, path)
     found = parse("--recipe", path, "--out", "model")
-    expected = {**FLAGS, "bucketing": False, "out": "model", "epochs": 3}
-    del expected["no_bucketing"]
+    expected = {**FLAGS, "restore_best": True, "out": "model", "epochs": 3}
     assert {name: found[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize("flag", [["--recipe", "{}"], ["--recipe={}"]])
 def test_the_command_line_wins(recipe, flag):
-    path = recipe("checkpoint: base\ntrain: t.tsv\ndev: d.tsv\nepochs: 7\nseeds: [1, 2]\nout: mine\n")
-    found = parse(*(part.format(path) for part in flag), "--epochs", 2, "--seeds", 5)
-    assert (found["epochs"], found["seeds"], found["out"]) == (2, [5], "mine")
+    path = recipe("checkpoint: base\ntrain: t.tsv\ndev: d.tsv\nepochs: 7\nseeds: [1, 2]\nout: mine\nxla: true\n")
+    found = parse(*(part.format(path) for part in flag), "--epochs", 2, "--seeds", 5, "--no-xla")
+    assert (found["epochs"], found["seeds"], found["out"], found["xla"]) == (2, [5], "mine", False)
 
 
 def test_one_seed_wins_over_a_recipes_seeds(recipe):
@@ -83,6 +83,8 @@ def test_other_commands_have_no_recipe(recipe):
         ("epoch: 3\n", "recipe.yaml: expected the flags of keras-bert finetune. Received: 'epoch'"),
         ("recipe: other.yaml\n", "Received: 'recipe'"),
         ("text: a.txt\n", "Received: 'text'"),
+        ("xla: 1\n", "recipe.yaml: expected true or false for 'xla'. Received: 1"),
+        ("lora_rank: false\n", "expected a value for 'lora_rank'. Received: False"),
     ],
 )
 def test_what_is_no_recipe(recipe, text, message):

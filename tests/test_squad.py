@@ -69,6 +69,20 @@ def test_rows_as_hugging_face_lays_them_out(tmp_path):
     assert read_squad(tmp_path / "t.jsonl").ids == ["line 1", "line 2"]
 
 
+def test_keys_of_rows_may_have_other_names(tmp_path):
+    row = {"id": "a", "question": "Who?", "context": CONTEXT, "answers": {"text": ["诺曼人"], "answer_start": [1]}}
+    names = {"question": "q", "context": "passage", "answers": "gold", "id": "key"}
+    (tmp_path / "named.jsonl").write_text(json.dumps(row))
+    (tmp_path / "t.jsonl").write_text(json.dumps({names[key]: value for key, value in row.items()}))
+    expected = vars(read_squad(tmp_path / "named.jsonl"))
+    read = vars(read_squad(tmp_path / "t.jsonl", columns=names))
+    assert {**read, "name": ""} == {**expected, "name": ""}
+    with pytest.raises(ValueError, match="t.jsonl, line 1: expected the key 'text'. Received an object with 'key'"):
+        read_squad(tmp_path / "t.jsonl", columns={"context": "text"})
+    with pytest.raises(ValueError, match="t.json: expected rows .* leave --columns out"):
+        read_squad(write(tmp_path / "t.json", squad(*QUESTIONS)), columns=names)
+
+
 @pytest.mark.parametrize(
     ("text", "start", "found"),
     [

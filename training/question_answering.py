@@ -13,7 +13,7 @@ from keras_bert.heads import build_question_answerer
 from keras_bert.text import WindowPreprocessor
 from keras_bert.training.answers import Spans, answer_tokens, best_spans, window_losses
 from keras_bert.training.encoding import Encoding, Features, encode
-from keras_bert.training.squad import Questions, read_squad
+from keras_bert.training.squad import COLUMNS, Questions, read_squad
 from keras_bert.training.squad_metrics import answer_scores, squad_metrics
 from keras_bert.training.table_rows import check_characters
 from keras_bert.training.task import MOST_ERRORS, Evaluation, Task, shown, softmax
@@ -48,7 +48,7 @@ class QuestionAnswerer(Task):
     per_token = True
     uses_windows = True
     max_length_default, stride_default = 384, 128  # as in run_squad.py
-    columns = ()
+    columns = COLUMNS
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -65,12 +65,7 @@ class QuestionAnswerer(Task):
 
     @classmethod
     def read(cls, source, columns=None, *, labelled=True, split="train", bad_answers="skip") -> Questions:
-        if columns:
-            raise ValueError(
-                "Questions are read by SQuAD's own names: context, question, answers, text, answer_start. Received: "
-                f"columns={dict(columns)!r}; rename the keys in the file."
-            )
-        return read_squad(source, bad_answers, labelled, split)
+        return read_squad(source, bad_answers, labelled, split, columns)
 
     @classmethod
     def remarks(cls, examples: Questions) -> list[str]:

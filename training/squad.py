@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from keras_bert.training.table_rows import TFDS_PREFIX, check_characters, jsonl_
 from keras_bert.training.text_files import read_lines, text_suffix
 from keras_bert.training.tfds_tables import open_tfds
 
+COLUMNS = ("question", "context", "answers", "id")  # of rows
 BAD_ANSWERS = ("skip", "find", "refuse")
 _TYPES = {str: "a string", list: "a list", int: "a whole number", dict: "an object", bool: "true or false"}
 
@@ -50,7 +51,11 @@ class Questions:
 
 
 def read_squad(
-    source: str | os.PathLike, bad_answers: str = "skip", answers_required: bool = True, split: str = "train"
+    source: str | os.PathLike,
+    bad_answers: str = "skip",
+    answers_required: bool = True,
+    split: str = "train",
+    columns: Mapping[str, str] | None = None,
 ) -> Questions:
     """Reads SQuAD's JSON; rows `{"question", "context", "answers": {"text", "answer_start"}}` of .jsonl and `tfds:`.
 
@@ -61,6 +66,7 @@ def read_squad(
         answers_required: otherwise questions may lack `answers`, and get none. The same row with an empty list is a
             question that its text does not answer.
         split: what `tfds:NAME` without `#SPLIT` reads; see `read_table`.
+        columns: keys of rows that have other names, as `{"context": "passage"}`. SQuAD's JSON has its own.
 
     Raises:
         FileNotFoundError: no such file.
@@ -68,7 +74,7 @@ def read_squad(
     """
     if bad_answers not in BAD_ANSWERS:
         raise ValueError(f"expected bad_answers of {', '.join(BAD_ANSWERS)}. Received: {bad_answers!r}")
-    name, entries = _open(source, split)
+    name, entries = _open(source, split, columns or {})
     contexts: dict[str, int] = {}
     seen: dict[str, str] = {}
     bad: list[str] = []
@@ -122,19 +128,30 @@ def read_squad(
     )
 
 
-def _open(source: str | os.PathLike, split: str) -> tuple[str, Iterator[tuple[str, str, dict]]]:
+def _open(
+    source: str | os.PathLike, split: str, columns: Mapping[str, str]
+) -> tuple[str, Iterator[tuple[str, str, dict]]]:
     """The name of a source, and the place, context and record of each of its questions."""
     if str(source).startswith(TFDS_PREFIX):
         name, records = open_tfds(str(source), split)
-        return name, _row_entries(name, "example", records)
+        return name, _row_entries(name, "example", records, columns)
     if text_suffix(source) == ".jsonl":
-        return str(source), _row_entries(str(source), "line", jsonl_records(source))
+        return str(source), _row_entries(str(source), "line", jsonl_records(source), columns)
+    if columns:
+        raise ValueError(
+            f"{source}: expected rows (.jsonl, or tfds:NAME), since --columns names their keys. Received a file that "
+            "is read as SQuAD's JSON, whose keys have names of their own; leave --columns out."
+        )
     return str(source), _document_entries(str(source), _load_json(source))
 
 
-def _row_entries(name: str, unit: str, records: Iterator[tuple[int, dict]]) -> Iterator[tuple[str, str, dict]]:
+def _row_entries(
+    name: str, unit: str, records: Iterator[tuple[int, dict]], columns: Mapping[str, str]
+) -> Iterator[tuple[str, str, dict]]:
     for number, record in records:
-        yield f"{unit} {number}", _text(record, "context", f"{name}, {unit} {number}"), record
+        where = f"{name}, {unit} {number}"
+        record = record | {key: _field(record, given, object, where) for key, given in columns.items()}
+        yield f"{unit} {number}", _text(record, "context", where), record
 
 
 def _document_entries(name: str, document: Any) -> Iterator[tuple[str, str, dict]]:

@@ -39,6 +39,11 @@ def whole_number(least: int, most: int = MOST) -> Callable[[str], int]:
     return read
 
 
+def switch(default: bool) -> dict:
+    """The argparse options of a flag that --no-FLAG turns off, and so a line of a recipe too."""
+    return {"action": argparse.BooleanOptionalAction, "default": default}
+
+
 def nonempty(text: str) -> str:
     """Reads a name or path, which an empty text is not."""
     if not text:

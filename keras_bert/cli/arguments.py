@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import NamedTuple
 
-from keras_bert.cli.argument_types import MOST_SEED, nonempty, whole_number
+from keras_bert.cli.argument_types import MOST_SEED, nonempty, switch, whole_number
 from keras_bert.cli.corpus_arguments import CORPUS_FLAGS
 from keras_bert.cli.export_arguments import ARTIFACTS, EXPORT_FLAGS, MODEL, VERIFY_FLAGS
 from keras_bert.cli.finetune_arguments import DATA_NOTES, FINETUNE_FLAGS, TASK
@@ -17,6 +17,7 @@ PRESETS = ("tiny", "mini", "small", "medium", "base", "large")
 STRATEGIES = ("default", "mirrored")
 PRECISIONS = ("float32", "bfloat16", "float16")
 COLUMNS = ("text", "text_pair", "negative", "question", "label", "labels", "words", "tags", "choices")
+COLUMNS += ("context", "answers", "id")
 CHECKPOINT_FORMATS = ("keras", "keras-hub", "sentence-transformers", "hf", "google")
 WRITTEN_FORMATS = ("hf", "google", "keras-hub", "keras")
 TASKS = (
@@ -117,7 +118,7 @@ FLAGS = {
         "default": 0,
         "help": "of everything random (default %(default)s)",
     },
-    "--deterministic": {"action": "store_true", "help": "the same bits in every run; slower"},
+    "--deterministic": {**switch(False), "help": "the same bits in every run; slower"},
     "--strategy": {"choices": STRATEGIES, "default": "default", "help": "tf.distribute strategy (default %(default)s)"},
     "--precision": {
         "choices": PRECISIONS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from keras_bert.cli.argument_types import MOST_SEED, number, whole_number
+from keras_bert.cli.argument_types import MOST_SEED, number, switch, whole_number
 
 # Copies of what training.tasks and training.settings define, which a test compares: importing those takes seconds.
 FINETUNE_TASKS = (
@@ -77,7 +77,7 @@ FINETUNE_FLAGS = {
         "metavar": "FILE",
         "help": "YAML file with flags, such as the recipe.yaml that a run writes; flags on the command line win",
     },
-    "--new-head": {"action": "store_true", "help": "a new last layer, even where the checkpoint has one of this task"},
+    "--new-head": {**switch(False), "help": "a new last layer, even where the checkpoint has one of this task"},
     "--seeds": {
         "metavar": "N",
         "nargs": "+",
@@ -118,11 +118,10 @@ FINETUNE_FLAGS = {
         "default": 1,
         "help": "batches whose gradients make one update (default %(default)s)",
     },
-    "--xla": {"action": "store_true", "help": "compile the step with XLA; every new length is compiled anew"},
-    "--no-bucketing": {
-        "dest": "bucketing",
-        "action": "store_false",
-        "help": "fill batches in random order, not with examples of like length",
+    "--xla": {**switch(False), "help": "compile the step with XLA; every new length is compiled anew"},
+    "--bucketing": {
+        **switch(True),
+        "help": "fill batches with examples of like length, not in random order (default: on)",
     },
     "--label-smoothing": {
         "metavar": "PART",
@@ -172,10 +171,9 @@ FINETUNE_FLAGS = {
         "default": 0,
         "help": "stop after so many epochs without a better dev figure (default: never)",
     },
-    "--keep-last": {
-        "dest": "restore_best",
-        "action": "store_false",
-        "help": "keep the last epoch's model (default: the best epoch's by the task's dev figure)",
+    "--restore-best": {
+        **switch(True),
+        "help": "keep the model of the best epoch by the task's dev figure, not the last epoch's (default: on)",
     },
     "--pooling": {
         "choices": ("cls", "mean", "max", "last_4_concat"),

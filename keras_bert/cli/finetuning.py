@@ -37,7 +37,6 @@ from keras_bert.training.tasks import TASKS, task_of
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_IN_RECIPE = ("command", "argv", "debug", "recipe", "out", "max_length", "stride")
-_SWITCHES = {"bucketing": "no_bucketing", "restore_best": "keep_last"}  # flags that turn off what is on
 _OF_ONE_TASK = {
     "embedder": ("pooling", "temperature"),
     "masked_lm": ("mask_rate",),
@@ -349,14 +348,9 @@ def _write_results(summary: dict, out: Path) -> None:
 def _recipe(arguments, kind: type[Task], settings: Mapping) -> dict:
     """The flags that give this run again, as they are written on the command line; other tasks' own left out."""
     others = {name for task, names in _OF_ONE_TASK.items() if task != kind.name for name in names}
-    flags = {}
-    for key, value in vars(arguments).items():
-        if key in _NOT_IN_RECIPE or key in others or value is None or value is False:
-            continue
-        if key not in _SWITCHES:
-            flags[key] = value
-    flags |= {key: settings[key] for key in ("max_length", *(("stride",) if kind.uses_windows else ()))}
-    return flags | {name: True for key, name in _SWITCHES.items() if not vars(arguments)[key]}
+    left_out = {*_NOT_IN_RECIPE, *others}
+    flags = {key: value for key, value in vars(arguments).items() if key not in left_out and value is not None}
+    return flags | {key: settings[key] for key in ("max_length", *(("stride",) if kind.uses_windows else ()))}
 
 
 def _printed(summary: Mapping) -> dict:

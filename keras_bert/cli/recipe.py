@@ -59,7 +59,7 @@ def _read(path: Path) -> dict:
 
 
 def _as_flags(contents: dict, path: Path) -> list[str]:
-    from keras_bert.cli.arguments import COMMANDS
+    from keras_bert.cli.arguments import COMMANDS, FLAGS
 
     command = COMMANDS["finetune"]
     known = {flag.removeprefix("--") for flag in f"{command.required} {command.optional}".split()} - {"recipe"}
@@ -70,14 +70,20 @@ def _as_flags(contents: dict, path: Path) -> list[str]:
             raise UsageError(
                 f"{path}: expected the flags of keras-bert finetune. Received: {key!r}; correct or drop it."
             )
-        if isinstance(value, bool):
-            flags += [f"--{name}"] if value else []
+        if value is None:
+            continue
+        is_switch = "action" in (command.own.get(f"--{name}") or FLAGS[f"--{name}"])
+        if is_switch != isinstance(value, bool):
+            expected = "true or false" if is_switch else "a value"
+            raise UsageError(f"{path}: expected {expected} for {key!r}. Received: {value!r:.100}")
+        if is_switch:
+            flags += [f"--{name}" if value else f"--no-{name}"]
         elif isinstance(value, list):
             flags += [f"--{name}", *map(str, value)]
         elif isinstance(value, dict) and name == "class-weights":
             flags += [f"--{name}", json.dumps(value, ensure_ascii=False)]
         elif isinstance(value, dict):
             flags += [f"--{name}", ",".join(f"{label}={part}" for label, part in value.items())]
-        elif value is not None:
+        else:
             flags += [f"--{name}", str(value)]
     return flags
