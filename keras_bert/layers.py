@@ -357,6 +357,14 @@ class EncoderBlock(keras.layers.Layer):
         transformed = self.feed_forward_dropout(self.feed_forward(x), training=training, seed=seeds[2])
         return self.feed_forward_norm(x + transformed), probabilities
 
+    def compute_output_spec(self, x, attention_bias, first_token_only=False, training=None):
+        # To learn this Keras would trace the whole block: a third of the time of loading, and what LayerNorm's gradient
+        # registers in a trace TensorFlow keeps for good.
+        batch, length, size = x.shape
+        queries = 1 if first_token_only else length
+        shapes = (batch, queries, size), (batch, self.num_heads, queries, length)
+        return tuple(keras.KerasTensor(shape, dtype=self.compute_dtype) for shape in shapes)
+
     def get_config(self):
         return {
             **super().get_config(),

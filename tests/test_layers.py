@@ -103,6 +103,24 @@ def test_attention_takes_a_bias_for_each_pair_of_positions():
     assert np.abs(before[:, 3] - after[:, 3]).max() > 1e-3
 
 
+@pytest.mark.parametrize("first_token_only", [False, True])
+@pytest.mark.parametrize("length", [None, 5])
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_a_blocks_spec_is_what_tracing_it_finds(policy, length, first_token_only):
+    block = layers.EncoderBlock(6, 2, 9, dtype=policy)
+    x = keras.KerasTensor((3, length, 6), dtype=block.compute_dtype)
+    bias = keras.KerasTensor((3, 1, 1, length), dtype="float32")
+    block.build(x.shape)
+    traced = keras.layers.Layer.compute_output_spec(block, x, bias, first_token_only=first_token_only)
+    given = block.compute_output_spec(x, bias, first_token_only=first_token_only)
+    sizes = [(spec.shape, spec.dtype) for spec in given]
+    assert len(sizes) == len(traced) == 2
+    for (shape, dtype), spec in zip(sizes, traced, strict=True):
+        assert dtype == spec.dtype
+        assert len(shape) == len(spec.shape)
+        assert all(one == other or None in (one, other) for one, other in zip(shape, spec.shape, strict=True))
+
+
 def test_heads_that_do_not_divide_the_width():
     with pytest.raises(ValueError, match="hidden_size=6, num_heads=4"):
         layers.SelfAttention(6, 4)
