@@ -1,10 +1,12 @@
 """The fine-tuning loop, by the classifier; two devices are in test_distribution.py, other tasks in their own files."""
 
 import dataclasses
+import gc
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from bert_numpy import randomize
 from tiny_config import tiny_config
 
@@ -53,6 +55,13 @@ def run(checkpoint, train=None, dev=None, folder=None, progress=None, **settings
     )
 
 
+def variables_of_graphs():
+    """How many variables are alive, those that nothing but the graph of a traced function holds among them."""
+    gc.collect()
+    tensors = [one for one in gc.get_objects() if type(one).__name__ == "EagerTensor"]
+    return sum(one.dtype == tf.resource for one in tensors)
+
+
 def epochs_of(report):
     return [row for row in report["curve"] if "epoch" in row]
 
@@ -67,6 +76,15 @@ def tuned(checkpoint):
     result = run(checkpoint)
     assert all(np.array_equal(one, other) for one, other in zip(before, checkpoint.model.get_weights(), strict=True))
     return result
+
+
+def test_a_run_leaves_no_variables_behind(checkpoint):
+    """Or every further seed would cost four times the model's memory. The last model is kept for predictions."""
+    run(checkpoint, learnable(8), epochs=1)
+    before = variables_of_graphs()
+    for _ in range(2):
+        run(checkpoint, learnable(8), epochs=1)
+    assert variables_of_graphs() == before
 
 
 def test_it_learns(tuned):

@@ -24,6 +24,7 @@ from keras_bert.training.restart import BestWeights, Restart
 from keras_bert.training.schedules import LinearWarmupDecay
 from keras_bert.training.settings import FinetuneSettings
 from keras_bert.training.task import LOSS_SETTINGS, Evaluation, Task, are_unnamed
+from keras_bert.training.traces import gradients_forgotten
 
 PARTS = {"pretraining": ("masked_lm", "next_sentence")}  # heads that another one is made of
 MOST_CURVE_ROWS = 200  # of a run's log, besides one an epoch; each row waits for the device
@@ -85,6 +86,7 @@ def _reorder_classes(folder: ModelFolder, labels: list[str]) -> None:
     folder.labels = list(labels)
 
 
+@gradients_forgotten()
 def finetune(
     task: Task,
     checkpoint: ModelFolder,

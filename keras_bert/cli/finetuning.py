@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import glob
 import hashlib
 import json
@@ -97,6 +98,7 @@ def finetune(arguments, console) -> int:
             files=stages.MODEL_FILES,
         )
         stages.forget_progress(folder)
+        gc.collect()  # a model is full of cycles; the next seed's would be made beside it
         runs.append((seed, folder, record))
     best = _best(kind, runs)
     if len(seeds) > 1:
