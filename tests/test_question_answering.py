@@ -312,7 +312,7 @@ def test_what_a_file_lacks_is_said(tmp_path):
     assert found.answers == [[("dog", 2)], [("dog", 2)]]
     with pytest.raises(ValueError, match=r"train.jsonl, line 1\.answers\[0\]"):
         QuestionAnswerer.read(path, bad_answers="refuse")
-    with pytest.raises(ValueError, match="SQuAD's own names"):
+    with pytest.raises(ValueError, match="line 1: expected the key 'q'. Received an object with 'id', 'question'"):
         QuestionAnswerer.read(path, {"question": "q"})
 
 
