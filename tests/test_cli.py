@@ -36,7 +36,7 @@ def test_lists_of_choices_are_those_of_the_packages():
     assert arguments.WRITTEN_FORMATS == convert.WRITTEN_FORMATS
     assert arguments.TASKS == source.TASKS
     assert set(arguments.PRECISIONS) == set(distribution.PRECISIONS)
-    assert dict.fromkeys(arguments.COLUMNS) == dict.fromkeys((*tables.COLUMNS, *squad.COLUMNS))
+    assert tuple(dict.fromkeys((*tables.COLUMNS, *squad.COLUMNS))) == arguments.COLUMNS
     assert tuple(tasks.TASKS) == finetune_arguments.FINETUNE_TASKS
     assert export_arguments.QUANTIZATIONS == litert.QUANTIZATIONS
 

@@ -16,8 +16,10 @@ from keras_bert.version import __version__
 PRESETS = ("tiny", "mini", "small", "medium", "base", "large")
 STRATEGIES = ("default", "mirrored")
 PRECISIONS = ("float32", "bfloat16", "float16")
-COLUMNS = ("text", "text_pair", "negative", "question", "label", "labels", "words", "tags", "choices")
-COLUMNS += ("context", "answers", "id")
+COLUMNS = (  # of tables, then those of questions on texts
+    *("text", "text_pair", "negative", "question", "label", "labels", "words", "tags", "choices"),
+    *("context", "answers", "id"),
+)
 CHECKPOINT_FORMATS = ("keras", "keras-hub", "sentence-transformers", "hf", "google")
 WRITTEN_FORMATS = ("hf", "google", "keras-hub", "keras")
 TASKS = (
