@@ -121,7 +121,7 @@ FINETUNE_FLAGS = {
     "--xla": {**switch(False), "help": "compile the step with XLA; every new length is compiled anew"},
     "--bucketing": {
         **switch(True),
-        "help": "fill batches with examples of like length, not in random order (default: on)",
+        "help": "fill batches with examples of like length, which is done unless --no-bucketing is given",
     },
     "--label-smoothing": {
         "metavar": "PART",
@@ -173,7 +173,7 @@ FINETUNE_FLAGS = {
     },
     "--restore-best": {
         **switch(True),
-        "help": "keep the model of the best epoch by the task's dev figure, not the last epoch's (default: on)",
+        "help": "keep the model of the best epoch by the task's dev figure; --no-restore-best keeps the last epoch's",
     },
     "--pooling": {
         "choices": ("cls", "mean", "max", "last_4_concat"),
